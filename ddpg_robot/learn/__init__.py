@@ -1,0 +1,1 @@
+"""LEARN: DDPG in torch."""

@@ -1,0 +1,1 @@
+"""EXPORT: the trained actor as one self-describing ONNX file."""

@@ -1,0 +1,1 @@
+"""ROS: everything that needs rclpy."""

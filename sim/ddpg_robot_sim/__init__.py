@@ -1,0 +1,1 @@
+"""SIM: MuJoCo tasks as Gymnasium environments."""
