@@ -1,0 +1,76 @@
+"""State + command -> safe effort, one tick at a time: the very path that the robot, the benchmarks and the checks run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddpg_robot.control import ControlLaw
+from ddpg_robot.errors import RateError, mismatch
+from ddpg_robot.observation import ObservationBuilder
+from ddpg_robot.policy import Policy
+from ddpg_robot.safety import SafetyFilter, SafetyLimits, Verdict
+from ddpg_robot.state import Array, Command, RobotState
+
+
+def ticks_per_action(rate: float, period: float) -> int:
+    """Ticks of a loop at `rate` Hz per run of a policy with `period` s.
+
+    Raises:
+        RateError: the rate is not a whole multiple of the policy's.
+    """
+    ticks = rate * period
+    if not (ticks > 0.5 and abs(ticks - round(ticks)) < 1e-6 * ticks):
+        raise RateError(
+            mismatch("control rate", f"{rate:g} Hz", f"a whole multiple of the policy's {1 / period:g} Hz")
+        )
+    return round(ticks)
+
+
+class PolicyController:
+    """Runs the policy every period, control law and safety filter every tick.
+
+    Args:
+        policy: an opened policy.
+        limits: settings of the safety filter.
+        rate: ticks per second; None for the rate at which the policy was trained.
+
+    Attributes:
+        safety: the filter (trip, rearm, reason).
+        effort: the safe effort of the last tick ``(n,)``, N·m; the same buffer at every call.
+
+    Raises:
+        RateError: the rate is not a whole multiple of the policy's.
+    """
+
+    def __init__(self, policy: Policy, limits: SafetyLimits, rate: float | None = None) -> None:
+        interface = policy.interface
+        control = interface.control
+        self.rate = 1 / control.loop_period if rate is None else rate
+        self._ticks = ticks_per_action(self.rate, control.period)
+        self._tick = 0
+        self._policy = policy
+        self.builder = ObservationBuilder(interface.robot, interface.observation, interface.command)
+        policy.bind(self.builder)
+        self._law = ControlLaw(control, interface.robot.n_joints)
+        self.safety = SafetyFilter(interface.robot, limits, 1 / self.rate)
+        self._output = np.zeros(interface.robot.n_joints, np.float32)
+        self.effort: Array = self.safety.effort
+
+    def step(self, state: RobotState, command: Command, state_age: float) -> Verdict:
+        """One tick: newest state and command in, safe effort in `effort`.
+
+        Args:
+            state: newest state.
+            command: newest command.
+            state_age: age of the state, s.
+        """
+        if self._tick == 0:
+            self.builder.build(state, command, self.effort)
+            self._output = self._policy.run()
+        self._tick = (self._tick + 1) % self._ticks
+        return self.safety.step(self._law.effort(self._output, state), state, state_age)
+
+    def rearm(self) -> None:
+        """Ends a trip with a soft start; the policy runs again at the very next tick."""
+        self._tick = 0
+        self.safety.rearm()

@@ -1,0 +1,160 @@
+"""THE observation builder: robot state + command + last effort -> named float32 terms. The only one in the project.
+
+Simulation and robot both call it, so a policy meets the same numbers in both. docs/observations.md lists the terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpg_robot.errors import ObservationError, mismatch
+from ddpg_robot.kinematics import ChainKinematics, rotation_matrix
+from ddpg_robot.spec import CommandSpec, ObservationSpec, RobotSpec, TermSpec
+from ddpg_robot.state import Array, Command, RobotState
+
+Float32 = NDArray[np.float32]
+
+
+class Inputs:
+    """Everything a term may be computed from; kinematics are current when a term asks for them."""
+
+    __slots__ = ("command", "kinematics", "last_effort", "state")
+
+    def __init__(self, robot: RobotSpec, needs_chain: bool) -> None:
+        self.state = RobotState(robot.n_joints, robot.floating_base)
+        self.command: Array = np.zeros(0)
+        self.last_effort: Array = np.zeros(robot.n_joints)
+        self.kinematics: ChainKinematics | None = None
+        if needs_chain:
+            if robot.chain is None:
+                raise ObservationError(mismatch(f"robot '{robot.name}' kinematic chain", "none", "one"))
+            self.kinematics = ChainKinematics(robot.chain)
+
+    @property
+    def chain(self) -> ChainKinematics:
+        assert self.kinematics is not None  # guaranteed by needs_chain
+        return self.kinematics
+
+
+@dataclass(frozen=True)
+class TermDefinition:
+    """How a term is computed. `size` is a number, or ``joints`` or ``command`` for the robot's or the command's size."""
+
+    unit: str
+    size: int | str
+    compute: Callable[[Inputs], Array]
+    needs_chain: bool = False
+    needs_base: bool = False
+
+
+def _hand_velocity(inputs: Inputs) -> Array:
+    return inputs.chain.jacobian @ inputs.state.velocity
+
+
+def _target_error(inputs: Inputs) -> Array:
+    return inputs.command - inputs.chain.tip
+
+
+def _target_error_joints(inputs: Inputs) -> Array:
+    # J^T (target - tip): the joint torque that a unit spring between tip and target would cause.
+    return (inputs.command - inputs.chain.tip) @ inputs.chain.jacobian
+
+
+def _projected_gravity(inputs: Inputs) -> Array:
+    return -rotation_matrix(inputs.state.orientation_wxyz)[2]
+
+
+TERMS: dict[str, TermDefinition] = {
+    "joint_position": TermDefinition("rad", "joints", lambda i: i.state.position),
+    "joint_velocity": TermDefinition("rad/s", "joints", lambda i: i.state.velocity),
+    "last_effort": TermDefinition("N*m", "joints", lambda i: i.last_effort),
+    "command": TermDefinition("command", "command", lambda i: i.command),
+    "hand_position": TermDefinition("m", 3, lambda i: i.chain.tip, needs_chain=True),
+    "hand_velocity": TermDefinition("m/s", 3, _hand_velocity, needs_chain=True),
+    "target_error": TermDefinition("m", 3, _target_error, needs_chain=True),
+    "target_error_joints": TermDefinition("m^2/rad", "joints", _target_error_joints, needs_chain=True),
+    "projected_gravity": TermDefinition("1", 3, _projected_gravity, needs_base=True),
+    "base_angular_velocity": TermDefinition("rad/s", 3, lambda i: i.state.angular_velocity, needs_base=True),
+}
+
+
+def observation_spec(names: tuple[str, ...], robot: RobotSpec, command: CommandSpec) -> ObservationSpec:
+    """The spec of the named terms for this robot and command, sizes and units from `TERMS`.
+
+    Raises:
+        ObservationError: a name is no term.
+    """
+    return ObservationSpec(tuple(_term_spec(name, robot, command) for name in names))
+
+
+def _term_spec(name: str, robot: RobotSpec, command: CommandSpec) -> TermSpec:
+    definition = TERMS.get(name)
+    if definition is None:
+        raise ObservationError(mismatch("observation term", repr(name), "a known term", TERMS))
+    sizes = {"joints": robot.n_joints, "command": command.size}
+    size = definition.size if isinstance(definition.size, int) else sizes[definition.size]
+    return TermSpec(name, size, command.unit if name == "command" else definition.unit)
+
+
+class ObservationBuilder:
+    """Fills the terms of one policy from state, command and last effort.
+
+    Attributes:
+        terms: name -> float32 ``(1, size)``, the same buffers at every call (bind them once, read them every tick).
+
+    Raises:
+        ObservationError: a term is unknown, has another size or unit than this code computes, or needs what the robot
+            does not have.
+    """
+
+    def __init__(self, robot: RobotSpec, observation: ObservationSpec, command: CommandSpec) -> None:
+        for term in observation.terms:
+            expected = _term_spec(term.name, robot, command)
+            if term != expected:
+                found = f"{term.size} x {term.unit}"
+                raise ObservationError(mismatch(f"term '{term.name}'", found, f"{expected.size} x {expected.unit}"))
+            if TERMS[term.name].needs_base and not robot.floating_base:
+                raise ObservationError(mismatch(f"term '{term.name}' on '{robot.name}'", "a fixed base", "an IMU"))
+        self._inputs = Inputs(robot, any(TERMS[term.name].needs_chain for term in observation.terms))
+        # One flat buffer: the terms are views of it, in order, so the flat observation costs nothing.
+        self._flat: Float32 = np.zeros(observation.size, np.float32)
+        self.terms: dict[str, Float32] = {}
+        self._fill: list[tuple[Float32, Callable[[Inputs], Array]]] = []
+        start = 0
+        for term in observation.terms:
+            view = self._flat[start : start + term.size]
+            self.terms[term.name] = view[None, :]
+            self._fill.append((view, TERMS[term.name].compute))
+            start += term.size
+
+    def build(self, state: RobotState, command: Command, last_effort: Array) -> dict[str, Float32]:
+        """Computes all terms.
+
+        Args:
+            state: newest state, joints in the spec's order.
+            command: newest command.
+            last_effort: the effort applied when the policy last ran ``(n,)``, N·m.
+
+        Returns:
+            `terms`, refilled.
+        """
+        inputs = self._inputs
+        inputs.state, inputs.command, inputs.last_effort = state, command.values, last_effort
+        if inputs.kinematics is not None:
+            inputs.kinematics.update(state.position)
+        for view, compute in self._fill:
+            view[:] = compute(inputs)
+        return self.terms
+
+    def flat(self) -> Float32:
+        """The terms of the last `build` end to end, float32 ``(size,)``; a view that the next `build` overwrites."""
+        return self._flat
+
+    @property
+    def tip(self) -> Array:
+        """Tip position of the last `build` ``(3,)``, m (robots with a chain)."""
+        return self._inputs.chain.tip

@@ -1,0 +1,319 @@
+"""What a robot is, how it is controlled and what its policy sees: frozen dataclasses with a strict JSON form.
+
+All quantities are SI: rad, rad/s, N·m, m, s. Joint order is the order of `RobotSpec.joints`, everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeVar, Union
+
+from ddpg_robot.errors import SpecError, mismatch
+
+SCHEMA = "ddpg_robot.policy/1"
+
+Vector = tuple[float, ...]
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SpecError(message)
+
+
+@dataclass(frozen=True)
+class JointSpec:
+    """One actuated joint and the limits its maker states."""
+
+    name: str
+    effort_limit: float
+    """Largest torque, N·m."""
+    velocity_limit: float
+    """Largest speed, rad/s."""
+    position_lower: float
+    """Lower end stop, rad."""
+    position_upper: float
+    """Upper end stop, rad."""
+    damping: float
+    """Gain of the damping torque ``-damping * velocity`` that stops the joint after a trip, N·m·s/rad."""
+    effort_rate_limit: float
+    """Largest change of torque, N·m/s."""
+
+    def __post_init__(self) -> None:
+        for field in ("effort_limit", "velocity_limit", "damping", "effort_rate_limit"):
+            value = getattr(self, field)
+            _require(value > 0, mismatch(f"joint '{self.name}' {field}", value, "a positive number"))
+        _require(
+            self.position_lower < self.position_upper,
+            mismatch(f"joint '{self.name}' limits", f"{self.position_lower} .. {self.position_upper}", "lower < upper"),
+        )
+
+
+@dataclass(frozen=True)
+class ChainLink:
+    """The fixed transform from the previous joint's frame to this joint's frame, and the joint's axis."""
+
+    joint: str
+    translation: Vector
+    """m, in the previous joint's frame."""
+    quaternion_wxyz: Vector
+    """Unit quaternion, rotates this frame into the previous one."""
+    axis: Vector
+    """Unit vector in this joint's frame."""
+
+    def __post_init__(self) -> None:
+        for field, size in (("translation", 3), ("quaternion_wxyz", 4), ("axis", 3)):
+            value = getattr(self, field)
+            _require(len(value) == size, mismatch(f"chain link '{self.joint}' {field}", len(value), f"{size} numbers"))
+        for field in ("quaternion_wxyz", "axis"):
+            norm = math.sqrt(sum(x * x for x in getattr(self, field)))
+            _require(abs(norm - 1) < 1e-6, mismatch(f"chain link '{self.joint}' norm of {field}", norm, 1.0))
+
+
+@dataclass(frozen=True)
+class KinematicChain:
+    """A serial chain from the base frame through revolute joints to a tip."""
+
+    links: tuple[ChainLink, ...]
+    tip_translation: Vector
+    """Tip in the last joint's frame, m."""
+    tip_frame: str
+
+    def __post_init__(self) -> None:
+        _require(len(self.tip_translation) == 3, mismatch("tip_translation", len(self.tip_translation), "3 numbers"))
+
+
+@dataclass(frozen=True)
+class RobotSpec:
+    """The robot: its joints in order, their limits, and its kinematic chain where an observation term needs it."""
+
+    name: str
+    joints: tuple[JointSpec, ...]
+    gravity_compensated: bool
+    """True when the robot's own firmware adds the torque that holds it against gravity."""
+    floating_base: bool
+    """True for a robot whose base moves freely: it has an IMU."""
+    chain: KinematicChain | None = None
+
+    def __post_init__(self) -> None:
+        names = [joint.name for joint in self.joints]
+        _require(len(names) > 0, mismatch(f"robot '{self.name}' joints", "none", "at least one"))
+        _require(len(set(names)) == len(names), mismatch(f"robot '{self.name}' joints", names, "unique names"))
+        if self.chain is not None:
+            chained = [link.joint for link in self.chain.links]
+            _require(chained == names, mismatch(f"robot '{self.name}' chain joints", chained, names))
+
+    @cached_property
+    def joint_names(self) -> tuple[str, ...]:
+        return tuple(joint.name for joint in self.joints)
+
+    @property
+    def n_joints(self) -> int:
+        return len(self.joints)
+
+
+@dataclass(frozen=True)
+class ControlSpec:
+    """How the policy's output becomes torque, and when."""
+
+    period: float
+    """Time between two runs of the policy, s."""
+    mode: Literal["effort", "pd"]
+    """``effort``: the output is torque. ``pd``: the output is a joint target, turned into torque every tick."""
+    ticks_per_action: int
+    """Ticks of control law and safety filter per run of the policy, in training and by default on the robot."""
+    kp: Vector | None = None
+    """Stiffness per joint, N·m/rad (mode ``pd``)."""
+    kd: Vector | None = None
+    """Damping per joint, N·m·s/rad (mode ``pd``)."""
+
+    def __post_init__(self) -> None:
+        _require(self.period > 0, mismatch("control period", self.period, "a positive number of seconds"))
+        _require(self.mode in ("effort", "pd"), mismatch("control mode", self.mode, "a mode", ("effort", "pd")))
+        _require(self.ticks_per_action >= 1, mismatch("ticks_per_action", self.ticks_per_action, "at least 1"))
+        gains = self.kp is not None and self.kd is not None
+        no_gains = self.kp is None and self.kd is None
+        _require(gains if self.mode == "pd" else no_gains, f"control mode {self.mode}: kp and kd belong to mode pd alone")
+
+    @property
+    def loop_period(self) -> float:
+        """Time between two ticks of control law and safety filter, s."""
+        return self.period / self.ticks_per_action
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """One named observation term: an input of the policy graph, float32 ``(batch, size)``."""
+
+    name: str
+    size: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """The terms in the order in which the network sees them."""
+
+    terms: tuple[TermSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [term.name for term in self.terms]
+        _require(len(names) > 0, mismatch("observation terms", "none", "at least one"))
+        _require(len(set(names)) == len(names), mismatch("observation terms", names, "unique names"))
+        for term in self.terms:
+            _require(term.size >= 1, mismatch(f"observation term '{term.name}' size", term.size, "at least 1"))
+
+    @property
+    def size(self) -> int:
+        return sum(term.size for term in self.terms)
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """What the operator asks for: a point to reach, a velocity to walk at."""
+
+    kind: str
+    """``point`` (geometry_msgs/PointStamped) or ``velocity`` (geometry_msgs/Twist)."""
+    frame: str
+    size: int
+    unit: str
+    lower: Vector
+    upper: Vector
+
+    def __post_init__(self) -> None:
+        for field in ("lower", "upper"):
+            bound = getattr(self, field)
+            _require(len(bound) == self.size, mismatch(f"command bound {field}", len(bound), f"{self.size} numbers"))
+        _require(
+            all(low < high for low, high in zip(self.lower, self.upper)),
+            mismatch("command bounds", f"{self.lower} .. {self.upper}", "lower < upper"),
+        )
+
+
+@dataclass(frozen=True)
+class PolicyInterface:
+    """All that a task and a policy must agree on."""
+
+    robot: RobotSpec
+    control: ControlSpec
+    observation: ObservationSpec
+    command: CommandSpec
+
+    def __post_init__(self) -> None:
+        for field in ("kp", "kd"):
+            gains = getattr(self.control, field)
+            expected = self.robot.n_joints
+            _require(
+                gains is None or len(gains) == expected,
+                mismatch(f"control {field}", f"{len(gains or ())} gains", f"{expected}, one per joint"),
+            )
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """Where a policy comes from."""
+
+    task: str
+    task_hash: str
+    algorithm: str
+    preset: str
+    config_hash: str
+    seed: int
+    steps: int
+    evaluation: dict[str, Any]
+    """Episodes, return mean and std, success rate, as `evaluate` measured them."""
+    code_version: str
+
+
+@dataclass(frozen=True)
+class ParityRecord:
+    """How closely the exported graph follows the trained actor."""
+
+    samples: int
+    max_abs_error: float
+    """Largest difference, as a fraction of each joint's effort limit (``effort``) or target range (``pd``)."""
+
+
+@dataclass(frozen=True)
+class PolicyManifest:
+    """The JSON that travels inside the policy file, under the metadata key ``ddpg_robot.manifest``."""
+
+    schema: str
+    name: str
+    created: str
+    robot: RobotSpec
+    control: ControlSpec
+    observation: ObservationSpec
+    command: CommandSpec
+    training: TrainingRecord
+    parity: ParityRecord
+    weights_sha256: str
+
+    def __post_init__(self) -> None:
+        _require(self.schema == SCHEMA, mismatch("policy schema", repr(self.schema), repr(SCHEMA)))
+
+    @cached_property
+    def interface(self) -> PolicyInterface:
+        return PolicyInterface(self.robot, self.control, self.observation, self.command)
+
+
+def to_dict(spec: Any) -> dict[str, Any]:
+    """The JSON form of a spec: dicts, lists, numbers and strings, floats at full precision."""
+    return dataclasses.asdict(spec)
+
+
+def from_dict(cls: type[T], data: Any) -> T:
+    """Reads a spec back from its JSON form.
+
+    Raises:
+        SpecError: a key is unknown or missing, or a value has the wrong type or is not finite; says where.
+    """
+    result: T = _decode(cls, data, cls.__name__)
+    return result
+
+
+def _decode(kind: Any, data: Any, path: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, data, path)
+    if origin in (Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        return _decode(next(arg for arg in args if arg is not type(None)), data, path)
+    if origin is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise SpecError(mismatch(path, type(data).__name__, "a list"))
+        return tuple(_decode(args[0], item, f"{path}[{i}]") for i, item in enumerate(data))
+    if origin is Literal:
+        if data not in args:
+            raise SpecError(mismatch(path, repr(data), "a known value", [str(arg) for arg in args]))
+        return data
+    if kind is float and type(data) in (int, float):
+        if not math.isfinite(data):
+            raise SpecError(mismatch(path, data, "a finite number"))
+        return float(data)
+    plain = dict if origin is dict else kind
+    if type(data) is not plain:
+        raise SpecError(mismatch(path, f"{type(data).__name__} {str(data)[:40]!r}", plain.__name__))
+    return data
+
+
+def _decode_dataclass(kind: Any, data: Any, path: str) -> Any:
+    if not isinstance(data, dict):
+        raise SpecError(mismatch(path, type(data).__name__, "an object"))
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(str(key) for key in data.keys() - fields.keys())
+    if unknown:
+        raise SpecError(mismatch(path, f"unknown key {', '.join(unknown)}", "known keys", fields))
+    missing = [name for name, field in fields.items() if name not in data and field.default is dataclasses.MISSING]
+    if missing:
+        raise SpecError(mismatch(path, f"no {', '.join(missing)}", "every key", fields))
+    return kind(**{name: _decode(hints[name], data[name], f"{path}.{name}") for name in fields if name in data})

@@ -1,0 +1,45 @@
+"""What the sensors and the operator say: stamped, SI units, joints in the policy's order, buffers reused every tick."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class RobotState:
+    """The newest measured state of a robot.
+
+    Attributes:
+        position: joint positions ``(n,)``, rad.
+        velocity: joint velocities ``(n,)``, rad/s.
+        orientation_wxyz: base orientation ``(4,)``, unit quaternion, base frame to world (floating base only).
+        angular_velocity: angular velocity of the base in its own frame ``(3,)``, rad/s (floating base only).
+        stamp: time of measurement, s.
+    """
+
+    __slots__ = ("angular_velocity", "floating_base", "orientation_wxyz", "position", "stamp", "velocity")
+
+    def __init__(self, n_joints: int, floating_base: bool = False) -> None:
+        self.position: Array = np.zeros(n_joints)
+        self.velocity: Array = np.zeros(n_joints)
+        self.floating_base = floating_base
+        self.orientation_wxyz: Array = np.array([1.0, 0.0, 0.0, 0.0])
+        self.angular_velocity: Array = np.zeros(3)
+        self.stamp = 0.0
+
+
+class Command:
+    """What the operator asks for.
+
+    Attributes:
+        values: ``(size,)`` in the unit and frame of the policy's `CommandSpec`.
+        stamp: time at which it was given, s.
+    """
+
+    __slots__ = ("stamp", "values")
+
+    def __init__(self, size: int) -> None:
+        self.values: Array = np.zeros(size)
+        self.stamp = 0.0
