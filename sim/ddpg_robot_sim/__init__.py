@@ -1,1 +1,10 @@
-"""SIM: MuJoCo tasks as Gymnasium environments."""
+"""MuJoCo tasks as Gymnasium environments. Importing this package registers them."""
+
+from __future__ import annotations
+
+import gymnasium
+
+TASKS = {"arm_reach": "ddpg_robot/ArmReach-v0"}
+"""Short task name -> Gymnasium id."""
+
+gymnasium.register(TASKS["arm_reach"], entry_point="ddpg_robot_sim.arm_reach:ArmReach")

@@ -1,0 +1,118 @@
+"""`arm_reach`: a 7-joint torque-controlled arm brings its hand to a point and holds it there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from ddpg_robot.observation import observation_spec
+from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
+from ddpg_robot.errors import ConfigError, mismatch
+from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
+from ddpg_robot_sim.rewards import reach_reward
+
+# Targets: a box of 40 x 60 x 45 cm before the arm, base frame, m.
+TARGET = CommandSpec("point", "base", 3, "m", lower=(0.3, -0.3, 0.2), upper=(0.7, 0.3, 0.65))
+TERMS = ("joint_position", "joint_velocity", "last_effort", "command", "target_error", "target_error_joints")
+
+EPISODE_SECONDS = 4.0
+HOLD_SECONDS = 0.5
+SUCCESS_DISTANCE = 0.02  # m, during the whole of the last HOLD_SECONDS
+TRIP_PENALTY = 10.0
+START_SPREAD = 0.5  # rad, uniform around home
+
+EFFORT_SCALE = 0.25  # of the effort limit: reaching needs no more when gravity is compensated
+EFFORT_SCALE_UNCOMPENSATED = 0.75
+TARGET_RANGE = 1.2  # rad around home, mode pd
+KP = (60.0, 60.0, 60.0, 60.0, 20.0, 20.0, 10.0)
+KD = (12.0, 12.0, 12.0, 12.0, 3.0, 3.0, 2.0)
+
+
+class ArmReach(RobotTask):
+    """Reach a target from a random pose. Success: within 2 cm during the whole last half second.
+
+    Args:
+        control_mode: ``effort`` or ``pd``.
+        gravity_compensated: False leaves the arm's weight to the policy.
+        render_mode: ``rgb_array`` or None.
+
+    Reset options: ``target`` ``(3,)`` m; ``joint_position`` ``(7,)`` rad; ``keep_pose`` True goes on from where the arm is.
+    """
+
+    def __init__(
+        self, control_mode: str = "effort", gravity_compensated: bool = True, render_mode: str | None = None
+    ) -> None:
+        if control_mode not in ("effort", "pd"):
+            raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
+        model = mujoco.MjModel.from_xml_path(str(model_path("arm_reach")))
+        if not gravity_compensated:
+            model.body_gravcomp[:] = 0.0
+        robot = robot_from_model(model, "arm7", "hand", gravity_compensated)
+        self.home = model.key("home").qpos.copy()
+        lower, upper = (np.array([getattr(j, f"position_{side}") for j in robot.joints]) for side in ("lower", "upper"))
+        self._half_range = (upper - lower) / 2
+        self._start_lower = np.maximum(self.home - START_SPREAD, lower + 0.2)
+        self._start_upper = np.minimum(self.home + START_SPREAD, upper - 0.2)
+        self._effort_limit = np.array([joint.effort_limit for joint in robot.joints])
+        self._velocity_limit = np.array([joint.velocity_limit for joint in robot.joints])
+        self._lower, self._upper = lower, upper
+        if control_mode == "effort":
+            fraction = EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED
+            control = ControlSpec(0.02, "effort", 5)
+            scaling = (np.zeros(robot.n_joints), fraction * self._effort_limit)
+        else:
+            control = ControlSpec(0.02, "pd", 5, KP, KD)
+            scaling = (self.home, np.full(robot.n_joints, TARGET_RANGE))
+        interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, TARGET), TARGET)
+        super().__init__(model, interface, scaling, render_mode)
+        self._steps = round(EPISODE_SECONDS / control.period)
+        self._hold_steps = round(HOLD_SECONDS / control.period)
+        self._site = model.site("hand").id
+        self._mocap = model.body("target").mocapid[0]
+        self._step = 0
+        self._held = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        options = options or {}
+        start = self.np_random.uniform(self._start_lower, self._start_upper)
+        target = self.np_random.uniform(self.interface.command.lower, self.interface.command.upper)
+        if not options.get("keep_pose", False):
+            mujoco.mj_resetData(self.model, self.data)
+            self.data.qpos[self._qpos] = options.get("joint_position", start)
+            self._safety.reset()
+        self.command.values[:] = options.get("target", target)
+        self.data.mocap_pos[self._mocap] = self.command.values
+        mujoco.mj_forward(self.model, self.data)
+        self.read_state()
+        self._step = self._held = 0
+        return self.observe(), self._info(self._distance(), limit_hit=False)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        verdict = self.run_action(action)
+        self._step += 1
+        distance = self._distance()
+        self._held = self._held + 1 if distance <= SUCCESS_DISTANCE else 0
+        velocity = self.state.velocity / self._velocity_limit
+        position = self.state.position
+        reward = reach_reward(
+            distance, velocity, self.effort / self._effort_limit, (position - self.home) / self._half_range
+        )
+        beyond = (position < self._lower) | (position > self._upper) | (np.abs(velocity) > 1)
+        limit_hit = verdict.tripped or verdict.clamped or bool(beyond.any())
+        if verdict.tripped:
+            reward -= TRIP_PENALTY
+        return self.observe(), reward, verdict.tripped, self._step >= self._steps, self._info(distance, limit_hit)
+
+    def _distance(self) -> float:
+        return float(np.linalg.norm(self.command.values - self.data.site_xpos[self._site]))
+
+    def _info(self, distance: float, limit_hit: bool) -> dict[str, Any]:
+        return {
+            "is_success": self._held >= self._hold_steps,
+            "distance": distance,
+            "limit_hit": limit_hit,
+            "target": self.command.values.tolist(),
+        }

@@ -1,0 +1,156 @@
+"""What every torque-driven MuJoCo task shares: the robot's spec read from its model, and the tick loop of the robot.
+
+A tick in simulation is a tick on the robot: newest state -> control law -> safety filter -> motors, by the same code.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from ddpg_robot.control import ControlLaw
+from ddpg_robot.errors import SpecError, mismatch
+from ddpg_robot.observation import ObservationBuilder
+from ddpg_robot.safety import SafetyFilter, SafetyLimits, Verdict
+from ddpg_robot.spec import ChainLink, JointSpec, KinematicChain, PolicyInterface, RobotSpec
+from ddpg_robot.state import Command, RobotState
+
+
+def model_path(name: str) -> Path:
+    """Path of a shipped MJCF model, for example ``arm_reach``."""
+    return Path(str(resources.files(__package__) / "models" / f"{name}.xml"))
+
+
+def robot_from_model(model: mujoco.MjModel, name: str, tip_site: str | None, gravity_compensated: bool) -> RobotSpec:
+    """Reads joints, limits and chain from a model whose every actuator is a torque motor on a hinge.
+
+    The model's ``<custom>`` numerics ``velocity_limit``, ``effort_rate_limit`` and ``trip_damping`` give per joint what
+    MJCF has no field for.
+
+    Raises:
+        SpecError: a numeric is missing or has the wrong size.
+    """
+    joint_ids = model.actuator_trnid[:, 0]
+    custom = {key: _numeric(model, key) for key in ("velocity_limit", "effort_rate_limit", "trip_damping")}
+    joints = tuple(
+        JointSpec(
+            name=model.joint(j).name,
+            effort_limit=float(model.actuator_ctrlrange[i, 1]),
+            velocity_limit=float(custom["velocity_limit"][i]),
+            position_lower=float(model.jnt_range[j, 0]),
+            position_upper=float(model.jnt_range[j, 1]),
+            damping=float(custom["trip_damping"][i]),
+            effort_rate_limit=float(custom["effort_rate_limit"][i]),
+        )
+        for i, j in enumerate(joint_ids)
+    )
+    chain = _chain(model, joint_ids, tip_site) if tip_site else None
+    floating = bool((model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).any())
+    return RobotSpec(name, joints, gravity_compensated, floating, chain)
+
+
+def _numeric(model: mujoco.MjModel, key: str) -> np.ndarray:
+    names = [model.numeric(i).name for i in range(model.nnumeric)]
+    if key not in names:
+        raise SpecError(mismatch(f"custom numeric '{key}' of the model", "none", f"{model.nu} values", names))
+    values = model.numeric(key).data
+    if len(values) != model.nu:
+        raise SpecError(mismatch(f"custom numeric '{key}' of the model", f"{len(values)} values", f"{model.nu}"))
+    return values
+
+
+def _chain(model: mujoco.MjModel, joint_ids: np.ndarray, tip_site: str) -> KinematicChain:
+    links = tuple(
+        ChainLink(
+            joint=model.joint(j).name,
+            translation=tuple(model.body_pos[model.jnt_bodyid[j]].tolist()),
+            quaternion_wxyz=tuple(model.body_quat[model.jnt_bodyid[j]].tolist()),
+            axis=tuple(model.jnt_axis[j].tolist()),
+        )
+        for j in joint_ids
+    )
+    return KinematicChain(links, tuple(model.site(tip_site).pos.tolist()), tip_site)
+
+
+class RobotTask(gymnasium.Env):
+    """A robot, its loop, and an observation made by the core's builder. A task adds reset, reward and success.
+
+    Actions are ``(n,)`` in [-1, 1]; ``offset + scale * action`` is the policy's output in N·m or rad.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        interface: PolicyInterface,
+        action_scaling: tuple[np.ndarray, np.ndarray],
+        render_mode: str | None = None,
+    ) -> None:
+        self.model = model
+        self.data = mujoco.MjData(model)
+        self.interface = interface
+        self.action_scaling = action_scaling
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / interface.control.period)}
+        robot, control = interface.robot, interface.control
+        joint_ids = model.actuator_trnid[:, 0]
+        self._qpos = model.jnt_qposadr[joint_ids]
+        self._qvel = model.jnt_dofadr[joint_ids]
+        self._substeps = round(control.loop_period / model.opt.timestep)
+        if abs(self._substeps * model.opt.timestep - control.loop_period) > 1e-9:
+            expected = f"a whole multiple of the physics step {model.opt.timestep} s"
+            raise SpecError(mismatch("loop period", control.loop_period, expected))
+        self.state = RobotState(robot.n_joints, robot.floating_base)
+        self.command = Command(interface.command.size)
+        self._builder = ObservationBuilder(robot, interface.observation, interface.command)
+        self._law = ControlLaw(control, robot.n_joints)
+        self._safety = SafetyFilter(robot, SafetyLimits(), control.loop_period)
+        self._renderer: mujoco.Renderer | None = None
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (interface.observation.size,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (robot.n_joints,), np.float32)
+
+    def read_state(self) -> None:
+        """MjData -> `state`; nothing else in simulation looks at positions and velocities."""
+        self.state.position[:] = self.data.qpos[self._qpos]
+        self.state.velocity[:] = self.data.qvel[self._qvel]
+        self.state.stamp = self.data.time
+
+    def run_action(self, action: np.ndarray) -> Verdict:
+        """One control period: holds the policy's output over its ticks. Returns the last verdict."""
+        offset, scale = self.action_scaling
+        output = offset + scale * np.clip(action, -1.0, 1.0)
+        verdict = Verdict()
+        for _ in range(self.interface.control.ticks_per_action):
+            verdict = self._safety.step(self._law.effort(output, self.state), self.state, state_age=0.0)
+            self.data.ctrl[:] = self._safety.effort
+            mujoco.mj_step(self.model, self.data, self._substeps)
+            self.read_state()
+        return verdict
+
+    @property
+    def effort(self) -> np.ndarray:
+        """Effort applied in the last tick ``(n,)``, N·m."""
+        return self._safety.effort
+
+    def observe(self) -> np.ndarray:
+        """The observation terms end to end, float32 ``(size,)``."""
+        self._builder.build(self.state, self.command, self._safety.effort)
+        return self._builder.flat().copy()
+
+    def render(self) -> np.ndarray:
+        """An RGB picture ``(height, width, 3)`` of the scene, uint8."""
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(self.model, height=480, width=640)
+        self._renderer.update_scene(self.data)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
