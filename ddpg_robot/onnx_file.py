@@ -1,0 +1,262 @@
+"""Reads and checks the bytes of an ONNX model without the onnx package, trusting nothing that the file says of itself.
+
+A policy file can come from anywhere, and a general ONNX graph can loop for ever, ask for terabytes or name other files.
+So the graph is checked before ONNX Runtime sees it: a flat feed-forward network of known operators, weights inside.
+Wire format: https://protobuf.dev/programming-guides/encoding; field numbers: onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ddpg_robot.errors import PolicyFileError, mismatch
+
+MAX_FIELDS = 50_000
+"""Largest number of protobuf fields that is read; a policy has a few hundred."""
+MAX_NODES = 512
+"""Largest number of nodes in the graph; a policy has about ten."""
+
+# fmt: off
+OPERATORS = frozenset((
+    "Abs", "Add", "Clip", "Concat", "Div", "Elu", "Gelu", "Gemm", "HardSigmoid", "HardSwish", "Identity",
+    "LayerNormalization", "LeakyRelu", "MatMul", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Relu", "Selu",
+    "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Tanh",
+))
+# fmt: on
+"""Operators a policy may use. None of them loops, reads a file, or makes more data than inputs and weights have."""
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+FLOAT = 1  # TensorProto.DataType.FLOAT
+
+# Field numbers that are understood, per message; anything else is refused, so nothing in the file goes unchecked.
+MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14}  # not training_info (20) and functions (25): they could change the graph
+GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 16}  # not sparse_initializer (15)
+NODE_FIELDS = {1, 2, 3, 4, 5, 6, 7, 9}
+ATTRIBUTE_FIELDS = {1, 2, 3, 4, 7, 8, 13, 20}  # numbers and a string: no tensor (5), no graph (6)
+TENSOR_FIELDS = {1, 2, 8, 9, 12, 14}  # weights as raw_data (9): no external_data (13)
+
+Value = int | memoryview
+
+
+class Model(NamedTuple):
+    """The parts of a ModelProto that matter here."""
+
+    graph: memoryview
+    """The serialized GraphProto."""
+    metadata: dict[str, bytes]
+    """metadata_props, values not decoded."""
+
+
+def read_model(data: bytes) -> Model:
+    """Splits a serialized ModelProto into its graph and its metadata.
+
+    Raises:
+        PolicyFileError: the bytes are truncated, are no ONNX model, or hold parts that a policy must not have.
+    """
+    walker = _Walker()
+    graphs: list[memoryview] = []
+    metadata: dict[str, bytes] = {}
+    for number, value in walker.fields(memoryview(data), "ONNX model", MODEL_FIELDS):
+        if number == 7:
+            graphs.append(_as_bytes(value, "ONNX model graph"))
+        elif number == 8:
+            _check_opset(walker, _as_bytes(value, "opset_import"))
+        elif number == 14:
+            entry = dict(walker.fields(_as_bytes(value, "metadata"), "metadata entry", {1, 2}))
+            key = _text(entry.get(1, memoryview(b"")), "metadata key")
+            if key in metadata:
+                raise PolicyFileError(mismatch(f"metadata key {key[:80]!r}", "it twice", "it once"))
+            metadata[key] = bytes(_as_bytes(entry.get(2, memoryview(b"")), "metadata value"))
+    if len(graphs) != 1:  # protobuf would merge several
+        raise PolicyFileError(mismatch("graphs in the file", len(graphs), "1, as in an ONNX model"))
+    return Model(graphs[0], metadata)
+
+
+def graph_sha256(data: bytes) -> str:
+    """The SHA-256 of the serialized GraphProto inside a serialized ModelProto: the weights and how they are wired.
+
+    Raises:
+        PolicyFileError: as `read_model`.
+    """
+    return hashlib.sha256(read_model(data).graph).hexdigest()
+
+
+def check_graph(graph: memoryview) -> None:
+    """Checks that a graph is a plain feed-forward network: known operators, finite float32 weights inside the file.
+
+    Matrices may only be the weights of Gemm and MatMul and only graph inputs may be concatenated, so no value inside
+    the network is larger than the inputs or a weight.
+
+    Raises:
+        PolicyFileError: it is not; says which part.
+    """
+    walker = _Walker()
+    inputs: set[str] = set()
+    ranks: dict[str, int] = {}
+    nodes: list[memoryview] = []
+    for number, value in walker.fields(graph, "graph", GRAPH_FIELDS):
+        if number == 1:
+            nodes.append(_as_bytes(value, "graph node"))
+        elif number == 5:
+            name, rank = _check_tensor(walker, _as_bytes(value, "graph weight"))
+            if name in ranks:
+                raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "it twice", "it once"))
+            ranks[name] = rank
+        elif number == 11:
+            inputs.add(_string(walker, _as_bytes(value, "graph input"), 1, "graph input"))
+    if len(nodes) > MAX_NODES:
+        raise PolicyFileError(mismatch("graph nodes", len(nodes), f"at most {MAX_NODES}"))
+    for node in nodes:
+        _check_node(walker, node, inputs, ranks)
+
+
+def _check_node(walker: _Walker, node: memoryview, graph_inputs: set[str], ranks: dict[str, int]) -> None:
+    inputs: list[str] = []
+    operator, domain = "", ""
+    for number, value in walker.fields(node, "graph node", NODE_FIELDS):
+        if number == 1:
+            inputs.append(_text(value, "node input"))
+        elif number == 4:
+            operator = _text(value, "operator")
+        elif number == 5:
+            _check_attribute(walker, _as_bytes(value, "node attribute"))
+        elif number == 7:
+            domain = _text(value, "operator domain")
+    if domain not in ("", "ai.onnx") or operator not in OPERATORS:
+        found = f"{domain}.{operator}" if domain else operator
+        raise PolicyFileError(mismatch("graph operator", repr(found[:80]), "a feed-forward operator", OPERATORS))
+    if operator == "Concat" and (len(set(inputs)) < len(inputs) or not graph_inputs.issuperset(inputs)):
+        raise PolicyFileError(mismatch("Concat of", ", ".join(inputs)[:200], "graph inputs, each once"))
+    is_layer = operator in ("Gemm", "MatMul")
+    for index, name in enumerate(inputs):
+        matrix_wanted = is_layer and index == 1
+        if (ranks.get(name) == 2) != matrix_wanted:
+            found = f"a weight with {ranks[name]} dimensions" if name in ranks else "no weight"
+            expected = "a weight matrix" if matrix_wanted else "no weight matrix"
+            raise PolicyFileError(mismatch(f"input {index} '{name[:80]}' of {operator}", found, expected))
+
+
+def _check_attribute(walker: _Walker, attribute: memoryview) -> None:
+    fields = dict(walker.fields(attribute, "node attribute", ATTRIBUTE_FIELDS))
+    if _text(fields.get(1, memoryview(b"")), "attribute name") == "transA" and fields.get(3, 0) != 0:
+        raise PolicyFileError(mismatch("Gemm attribute transA", fields[3], 0))
+
+
+def _check_tensor(walker: _Walker, tensor: memoryview) -> tuple[str, int]:
+    """Returns name and rank of a weight."""
+    dims: list[int] = []
+    raw, name, data_type = memoryview(b""), "", 0
+    for number, value in walker.fields(tensor, "graph weight", TENSOR_FIELDS, refusals={13: "weights in another file"}):
+        if number == 1:
+            dims += [value] if isinstance(value, int) else _packed(value)
+        elif number == 2:
+            data_type = _as_int(value, "weight data_type")
+        elif number == 8:
+            name = _text(value, "weight name")
+        elif number == 9:
+            raw = _as_bytes(value, "weight raw_data")
+        elif number == 14 and value != 0:
+            raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "data in another file", "data inside the file"))
+    if data_type != FLOAT:
+        raise PolicyFileError(mismatch(f"weight '{name[:80]}' data type", data_type, f"{FLOAT} (float32)"))
+    if len(dims) > 2 or math.prod(dims) * 4 != len(raw):
+        found = f"shape {dims[:8]} and {len(raw)} bytes of raw data"
+        raise PolicyFileError(mismatch(f"weight '{name[:80]}'", found, "at most 2 dimensions and 4 bytes per element"))
+    if not np.isfinite(np.frombuffer(raw, "<f4")).all():
+        raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "NaN or infinity", "finite numbers"))
+    return name, len(dims)
+
+
+def _check_opset(walker: _Walker, opset: memoryview) -> None:
+    domain = _string(walker, opset, 1, "opset_import")
+    if domain not in ("", "ai.onnx"):
+        raise PolicyFileError(mismatch("opset_import domain", repr(domain[:80]), "ai.onnx"))
+
+
+class _Walker:
+    """Walks protobuf messages in place. Lengths are checked against the message; the number of fields is limited."""
+
+    def __init__(self) -> None:
+        self._left = MAX_FIELDS
+
+    def fields(
+        self, message: memoryview, where: str, known: set[int], refusals: dict[int, str] | None = None
+    ) -> Iterator[tuple[int, Value]]:
+        """Yields (field number, value): an int for numbers, a view for everything with a length."""
+        at = 0
+        while at < len(message):
+            self._left -= 1
+            if self._left < 0:
+                raise PolicyFileError(mismatch("protobuf fields in the file", "more", f"at most {MAX_FIELDS}"))
+            tag, at = _varint(message, at, where)
+            number, wire_type = tag >> 3, tag & 7
+            if number not in known:
+                found = (refusals or {}).get(number, f"field {number}")
+                raise PolicyFileError(mismatch(where, found, "the parts of a policy in an ONNX model"))
+            if wire_type == VARINT:
+                value, at = _varint(message, at, where)
+                yield number, value
+                continue
+            if wire_type == BYTES:
+                size, at = _varint(message, at, where)
+            elif wire_type in (FIXED32, FIXED64):
+                size = 4 if wire_type == FIXED32 else 8
+            else:
+                raise PolicyFileError(mismatch(f"{where} wire type", wire_type, "an ONNX model"))
+            if size > len(message) - at:
+                hint = "Truncated, or no ONNX file?"
+                raise PolicyFileError(mismatch(where, f"{len(message) - at} bytes", f"{size} more bytes", hint=hint))
+            yield number, message[at : at + size]
+            at += size
+
+
+def _varint(message: memoryview, at: int, where: str) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            raise PolicyFileError(mismatch(where, "the end of the data", "more bytes", hint="Truncated?"))
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise PolicyFileError(mismatch(where, "a number of more than 10 bytes", "an ONNX model"))
+
+
+def _packed(view: memoryview) -> list[int]:
+    values: list[int] = []
+    at = 0
+    while at < len(view) and len(values) <= 8:
+        value, at = _varint(view, at, "weight dimensions")
+        values.append(value)
+    return values
+
+
+def _as_bytes(value: Value, what: str) -> memoryview:
+    if isinstance(value, int):
+        raise PolicyFileError(mismatch(what, "a number", "bytes, as in an ONNX model"))
+    return value
+
+
+def _as_int(value: Value, what: str) -> int:
+    if not isinstance(value, int):
+        raise PolicyFileError(mismatch(what, "bytes", "a number, as in an ONNX model"))
+    return value
+
+
+def _text(value: Value, what: str) -> str:
+    try:
+        return bytes(_as_bytes(value, what)).decode()
+    except UnicodeDecodeError:
+        raise PolicyFileError(mismatch(what, "bytes that are no UTF-8", "text, as in an ONNX model")) from None
+
+
+def _string(walker: _Walker, message: memoryview, number: int, what: str) -> str:
+    """The string field `number` of a message whose other fields are left to ONNX Runtime."""
+    fields = dict(walker.fields(message, what, set(range(1, 32))))
+    return _text(fields.get(number, memoryview(b"")), what)
