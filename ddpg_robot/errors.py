@@ -25,6 +25,10 @@ class JointMappingError(DdpgRobotError):
     """Joint names or field sizes of a message do not match the policy's robot."""
 
 
+class CommandError(DdpgRobotError):
+    """An operator's command is in another frame, out of the policy's bounds, or not finite."""
+
+
 class RateError(DdpgRobotError):
     """A control rate that the policy was not trained for."""
 

@@ -52,7 +52,7 @@ class TermDefinition:
 
 
 def _hand_velocity(inputs: Inputs) -> Array:
-    return inputs.chain.jacobian @ inputs.state.velocity
+    return inputs.state.velocity @ inputs.chain.jacobian
 
 
 def _target_error(inputs: Inputs) -> Array:
@@ -61,7 +61,7 @@ def _target_error(inputs: Inputs) -> Array:
 
 def _target_error_joints(inputs: Inputs) -> Array:
     # J^T (target - tip): the joint torque that a unit spring between tip and target would cause.
-    return (inputs.command - inputs.chain.tip) @ inputs.chain.jacobian
+    return inputs.chain.jacobian @ (inputs.command - inputs.chain.tip)
 
 
 def _projected_gravity(inputs: Inputs) -> Array:

@@ -94,25 +94,32 @@ class SafetyFilter:
         joints = robot.joints
         self._names = robot.joint_names
         self._limits = limits
-        self._effort_limit = np.array([joint.effort_limit for joint in joints])
-        self._damping = np.array([joint.damping for joint in joints])
+        effort_limit = np.array([joint.effort_limit for joint in joints])
+        self._effort_upper, self._effort_lower = effort_limit, -effort_limit
+        self._damping = np.array([-joint.damping for joint in joints])
         self._slew = np.array([joint.effort_rate_limit for joint in joints]) * loop_period
         lower = np.array([joint.position_lower for joint in joints])
         upper = np.array([joint.position_upper for joint in joints])
         velocity = np.array([joint.velocity_limit for joint in joints])
-        self._middle = (lower + upper) / 2
-        self._trip_range = (upper - lower) / 2 + limits.position_tolerance
-        self._trip_velocity = velocity * (1 + limits.velocity_tolerance)
-        # Row 0 speaks of the upper limits, row 1 of the lower ones mirrored, so one expression serves both.
-        self._position_bounds = np.stack([upper, -lower])  # (2, n)
-        self._velocity_bounds = np.stack([velocity, velocity])
-        self._velocity_margin = limits.velocity_margin * velocity
+        self._middle = np.stack([(lower + upper) / 2, np.zeros(n)])  # (2, n) as RobotState.motion
+        self._trip_range = np.stack(
+            [(upper - lower) / 2 + limits.position_tolerance, velocity * (1 + limits.velocity_tolerance)]
+        )
+        # Room towards the upper limits (row 0) and the lower ones mirrored (row 1), of position and velocity: (2, 2, n).
+        self._bounds = np.stack([[upper, velocity], [-lower, velocity]])
+        self._signs = np.array([1.0, -1.0])[:, None, None]
+        self._fade = np.stack([effort_limit / limits.position_margin, effort_limit / (limits.velocity_margin * velocity)])
         self._cos_tilt = math.cos(min(limits.tilt_limit, math.pi))
         self._ramp = loop_period / limits.soft_start if limits.soft_start > 0 else 1.0
         self._gain = 1.0
-        self._room = np.zeros((2, n))
-        self._speed_room = np.zeros((2, n))
-        self._scratch = np.zeros(n)
+        self._excess = np.zeros((2, n))
+        self._ahead = np.zeros((2, n))  # predicted position, velocity
+        self._predicted = self._ahead[0]
+        self._lookahead = np.full(n, limits.lookahead)
+        self._room, self._cap = np.zeros((2, 2, n)), np.zeros((2, n))
+        self._room_position, self._room_velocity = self._room[:, 0], self._room[:, 1]
+        self._cap_upper, self._cap_lower = self._cap
+        self._before, self._change = np.zeros(n), np.zeros(n)
         self._last = np.zeros(n)
         self._tripped: Verdict | None = None
         self.effort: Array = np.zeros(n)
@@ -165,83 +172,83 @@ class SafetyFilter:
         self.effort[:] = 0.0
 
     def _check(self, proposed: NDArray[np.floating], state: RobotState, state_age: float) -> None:
-        # A sum is finite only if every part is: one cheap reduction instead of a mask.
-        if not math.isfinite(state.position.sum() + state.velocity.sum() + proposed.sum()):
-            self._trip_not_finite(proposed, state)
+        if not math.isfinite(proposed.dot(proposed)):
+            self._trip_not_finite("proposed effort", proposed)
             return
         if not abs(state_age) <= self._limits.state_timeout:
             limit = self._limits.state_timeout
             self.trip(TripReason.STALE_STATE, f"state is {state_age * 1e3:.1f} ms old, limit {limit * 1e3:.1f} ms")
             return
-        scratch = self._scratch
-        np.subtract(state.position, self._middle, out=scratch)
-        np.abs(scratch, out=scratch)
-        scratch -= self._trip_range
-        if scratch.max() > 0:
-            self._trip_joint(TripReason.POSITION_LIMIT, int(scratch.argmax()), state.position, "rad")
-            return
-        np.abs(state.velocity, out=scratch)
-        scratch -= self._trip_velocity
-        if scratch.max() > 0:
-            self._trip_joint(TripReason.VELOCITY_LIMIT, int(scratch.argmax()), state.velocity, "rad/s")
-            return
-        if state.floating_base:
+        excess = self._excess
+        np.subtract(state.motion, self._middle, out=excess)
+        np.abs(excess, out=excess)
+        np.subtract(excess, self._trip_range, out=excess)
+        worst = int(excess.argmax())  # the first NaN, if there is one
+        if not excess.item(worst) <= 0:
+            self._trip_motion(state, worst)
+        elif state.floating_base:
             _, x, y, _ = state.orientation_wxyz
             cos_tilt = 1 - 2 * (x * x + y * y)
             if not cos_tilt >= self._cos_tilt:
                 self.trip(TripReason.TILT, f"cosine of tilt {cos_tilt:.2f}, limit {self._cos_tilt:.2f}")
 
     def _limit(self, proposed: NDArray[np.floating], state: RobotState) -> Verdict:
-        limits, room, speed_room, effort = self._limits, self._room, self._speed_room, self.effort
-        # Room left in units of the margin, towards the upper (row 0) and the lower limit (row 1): 1 = free, -1 = turn back.
-        np.multiply(state.velocity, limits.lookahead, out=room[0])
-        room[0] += state.position
-        np.negative(room[0], out=room[1])
-        np.subtract(self._position_bounds, room, out=room)
-        room /= limits.position_margin
-        speed_room[0] = state.velocity
-        np.negative(state.velocity, out=speed_room[1])
-        np.subtract(self._velocity_bounds, speed_room, out=speed_room)
-        speed_room /= self._velocity_margin
-        np.minimum(room, speed_room, out=room)
-        np.clip(room, -1.0, 1.0, out=room)
-        room *= self._effort_limit
-        np.negative(room[1], out=room[1])
-        np.clip(proposed, -self._effort_limit, self._effort_limit, out=self._scratch)
-        np.maximum(self._scratch, room[1], out=effort)
-        np.minimum(effort, room[0], out=effort)
-        clamped = bool((self._scratch != proposed).any())
-        barrier = bool((effort != self._scratch).any())
+        effort, before, change, ahead, cap = self.effort, self._before, self._change, self._ahead, self._cap
+        np.maximum(proposed, self._effort_lower, out=before)
+        np.minimum(before, self._effort_upper, out=before)
+        np.subtract(before, proposed, out=change)
+        clamped = change.dot(change) > 0
+        # The barrier's caps: effort limit times the room left in units of the margin, from 1 (free) to -1 (turn back).
+        np.multiply(state.velocity, self._lookahead, out=self._predicted)
+        np.add(self._predicted, state.position, out=self._predicted)
+        ahead[1] = state.velocity
+        np.multiply(self._signs, ahead, out=self._room)
+        np.subtract(self._bounds, self._room, out=self._room)
+        np.multiply(self._room, self._fade, out=self._room)
+        np.minimum(self._room_position, self._room_velocity, out=cap)
+        np.minimum(cap, self._effort_upper, out=cap)
+        np.maximum(cap, self._effort_lower, out=cap)
+        np.negative(self._cap_lower, out=self._cap_lower)
+        np.maximum(before, self._cap_lower, out=effort)
+        np.minimum(effort, self._cap_upper, out=effort)
+        np.subtract(effort, before, out=change)
+        barrier = change.dot(change) > 0
         if self._gain < 1.0:
             self._gain = min(1.0, self._gain + self._ramp)
-            effort *= self._gain
-        np.subtract(effort, self._last, out=self._scratch)
-        slewed = bool(np.abs(self._scratch, out=room[0]).__gt__(self._slew).any())
-        if slewed:
-            np.clip(self._scratch, -self._slew, self._slew, out=self._scratch)
-            np.add(self._last, self._scratch, out=effort)
-        self._last[:] = effort
+            np.multiply(effort, self._gain, out=effort)
+        before[:] = effort
+        last = self._last
+        np.subtract(last, self._slew, out=change)
+        np.maximum(effort, change, out=effort)
+        np.add(last, self._slew, out=change)
+        np.minimum(effort, change, out=effort)
+        np.subtract(effort, before, out=change)
+        slewed = change.dot(change) > 0
+        last[:] = effort
         return _FREE[barrier, clamped, slewed]
 
     def _damp(self, state: RobotState, state_age: float) -> None:
         """``-damping * velocity`` within the effort limits; zero where the velocity is not known."""
         if abs(state_age) <= self._limits.state_timeout:
             np.multiply(state.velocity, self._damping, out=self.effort)
-            np.negative(self.effort, out=self.effort)
-            np.clip(self.effort, -self._effort_limit, self._effort_limit, out=self.effort)
+            np.clip(self.effort, self._effort_lower, self._effort_upper, self.effort)
             self.effort[~np.isfinite(self.effort)] = 0.0
         else:
             self.effort[:] = 0.0
         self._last[:] = self.effort
 
-    def _trip_joint(self, reason: TripReason, index: int, values: Array, unit: str) -> None:
-        self.trip(reason, f"joint '{self._names[index]}' at {values[index]:.3f} {unit}")
+    def _trip_motion(self, state: RobotState, worst: int) -> None:
+        if not np.isfinite(state.motion).all():
+            self._trip_not_finite("position", state.position)
+            self._trip_not_finite("velocity", state.velocity)
+            return
+        n = len(self._names)
+        reason, unit = ((TripReason.POSITION_LIMIT, "rad"), (TripReason.VELOCITY_LIMIT, "rad/s"))[worst // n]
+        self.trip(reason, f"joint '{self._names[worst % n]}' at {state.motion.item(worst):.3f} {unit}")
 
-    def _trip_not_finite(self, proposed: NDArray[np.floating], state: RobotState) -> None:
-        quantities = {"position": state.position, "velocity": state.velocity, "proposed effort": proposed}
-        for quantity, values in quantities.items():
-            bad = np.flatnonzero(~np.isfinite(values))
-            if len(bad):
-                self.trip(TripReason.NOT_FINITE, f"{quantity} of joint '{self._names[bad[0]]}' is {values[bad[0]]}")
-                return
-        self.trip(TripReason.NOT_FINITE, "a quantity overflows")
+    def _trip_not_finite(self, quantity: str, values: NDArray[np.floating]) -> None:
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            self.trip(TripReason.NOT_FINITE, f"{quantity} of joint '{self._names[bad[0]]}' is {values[bad[0]]}")
+        elif quantity == "proposed effort":
+            self.trip(TripReason.NOT_FINITE, f"{quantity} overflows")

@@ -12,18 +12,20 @@ class RobotState:
     """The newest measured state of a robot.
 
     Attributes:
-        position: joint positions ``(n,)``, rad.
-        velocity: joint velocities ``(n,)``, rad/s.
+        motion: joint positions and velocities ``(2, n)``, rad and rad/s.
+        position: its first row ``(n,)``, rad.
+        velocity: its second row ``(n,)``, rad/s.
         orientation_wxyz: base orientation ``(4,)``, unit quaternion, base frame to world (floating base only).
         angular_velocity: angular velocity of the base in its own frame ``(3,)``, rad/s (floating base only).
         stamp: time of measurement, s.
     """
 
-    __slots__ = ("angular_velocity", "floating_base", "orientation_wxyz", "position", "stamp", "velocity")
+    __slots__ = ("angular_velocity", "floating_base", "motion", "orientation_wxyz", "position", "stamp", "velocity")
 
     def __init__(self, n_joints: int, floating_base: bool = False) -> None:
-        self.position: Array = np.zeros(n_joints)
-        self.velocity: Array = np.zeros(n_joints)
+        self.motion: Array = np.zeros((2, n_joints))
+        self.position: Array = self.motion[0]
+        self.velocity: Array = self.motion[1]
         self.floating_base = floating_base
         self.orientation_wxyz: Array = np.array([1.0, 0.0, 0.0, 0.0])
         self.angular_velocity: Array = np.zeros(3)
