@@ -1,0 +1,255 @@
+"""Every setting of an agent and of a training run, and the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ddpg_robot.errors import ConfigError, mismatch
+
+
+@dataclass(frozen=True)
+class DdpgConfig:
+    """All hyperparameters of one agent. The field values here are those of preset `default`.
+
+    Actions are in [-1, 1] inside the agent, whatever the task's box is.
+    """
+
+    # Networks
+    actor_hidden: tuple[int, ...] = (256, 256)
+    """Units of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (256, 256)
+    """Units of the critic's hidden layers."""
+    critic_action_layer: int = 0
+    """Layer of the critic that the action enters: 0 is the first, 1 the second (as in the paper)."""
+    critic_layer_norm: bool = True
+    """Layer normalisation after each hidden linear layer of the critic."""
+    batch_norm: bool = False
+    """Batch normalisation of the actor's and of the critic's layers before the action enters, as in the paper."""
+    actor_final_init: float | None = 6e-4
+    """The actor's last layer starts uniform within plus and minus this; None: within 1/sqrt(fan-in)."""
+    critic_final_init: float | None = None
+    """The critic's last layer starts uniform within plus and minus this; None: within 1/sqrt(fan-in)."""
+    normalize_observations: bool = True
+    """Subtract the running mean and divide by the running deviation of observations. Frozen into the export."""
+
+    # Update
+    gamma: float = 0.97
+    """Discount per control step."""
+    n_step: int = 3
+    """Rewards that are summed before the critic's target bootstraps."""
+    tau: float = 0.005
+    """Polyak coefficient: targets move by this fraction of the distance, per update of their network."""
+    batch_size: int = 256
+    """Transitions per update."""
+    replay_capacity: int = 1_000_000
+    """Transitions kept; the oldest are overwritten."""
+    updates_per_step: int = 1
+    """Critic updates per environment step, after the warm-up."""
+    actor_delay: int = 2
+    """The actor is updated at every n-th update of the critic."""
+    target_noise: float = 0.1
+    """Deviation of Gaussian noise on the target policy's action (target smoothing); 0 switches it off."""
+    target_noise_clip: float = 0.3
+    """Bound of that noise."""
+    saturation_penalty: float = 0.0
+    """Weight of the mean squared excess of the actor's pre-activation beyond 1, added to the actor's loss."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by this before they enter the replay."""
+
+    # Optimisers
+    actor_lr: float = 3e-4
+    """Adam's step size for the actor."""
+    critic_lr: float = 3e-4
+    """Adam's step size for the critic."""
+    lr_final_fraction: float = 1.0
+    """Both step sizes fall linearly over training to this fraction of themselves."""
+    critic_weight_decay: float = 0.0
+    """L2 weight decay of the critic."""
+
+    # Exploration
+    warmup_steps: int = 1000
+    """Uniform random actions before the policy acts and learning starts, environment steps."""
+    warmup_repeat_probability: float = 0.0
+    """Probability that a warm-up action is the previous one again: time-correlated warm-up."""
+    noise: Literal["ou", "gaussian"] = "ou"
+    """Exploration noise: Ornstein-Uhlenbeck or independent Gaussian."""
+    noise_sigma: float = 0.2
+    """Deviation of the noise's increments, in units of the [-1, 1] action box."""
+    noise_sigma_final: float = 0.2
+    """The deviation falls (or rises) linearly over training to this."""
+    noise_theta: float = 0.15
+    """Ornstein-Uhlenbeck: pull towards zero per step."""
+
+    def __post_init__(self) -> None:
+        positive = ("tau", "batch_size", "replay_capacity", "n_step", "updates_per_step", "actor_delay", "actor_lr")
+        for name in (*positive, "critic_lr", "reward_scale"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(mismatch(name, getattr(self, name), "a positive number"))
+        fractions = ("gamma", "tau", "lr_final_fraction", "warmup_repeat_probability", "noise_theta")
+        for name in fractions:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(mismatch(name, getattr(self, name), "a number from 0 to 1"))
+        not_negative = ("target_noise", "target_noise_clip", "saturation_penalty", "critic_weight_decay")
+        for name in (*not_negative, "warmup_steps", "noise_sigma", "noise_sigma_final"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(mismatch(name, getattr(self, name), "zero or a positive number"))
+        for name in ("actor_hidden", "critic_hidden"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ConfigError(mismatch(name, getattr(self, name), "at least one positive number"))
+        if self.noise not in NOISES:
+            raise ConfigError(mismatch("noise", self.noise, "a kind of noise", NOISES))
+        if not 0 <= self.critic_action_layer < len(self.critic_hidden):
+            raise ConfigError(mismatch("critic_action_layer", self.critic_action_layer, "an index into critic_hidden"))
+        if self.replay_capacity < self.batch_size:
+            raise ConfigError(mismatch("replay_capacity", self.replay_capacity, f"at least {self.batch_size}, one batch"))
+
+
+NOISES = ("ou", "gaussian")
+
+PRESETS: dict[str, DdpgConfig] = {
+    # Lillicrap et al. 2016, section 7 (experiment details), low-dimensional observations.
+    "paper": DdpgConfig(
+        actor_hidden=(400, 300),
+        critic_hidden=(400, 300),
+        critic_action_layer=1,
+        critic_layer_norm=False,
+        batch_norm=True,
+        actor_final_init=3e-3,
+        critic_final_init=3e-3,
+        normalize_observations=False,
+        gamma=0.99,
+        n_step=1,
+        tau=1e-3,
+        batch_size=64,
+        replay_capacity=1_000_000,
+        updates_per_step=1,
+        actor_delay=1,
+        target_noise=0.0,
+        target_noise_clip=0.0,
+        saturation_penalty=0.0,
+        reward_scale=1.0,
+        actor_lr=1e-4,
+        critic_lr=1e-3,
+        lr_final_fraction=1.0,
+        critic_weight_decay=1e-2,
+        warmup_steps=0,
+        warmup_repeat_probability=0.0,
+        noise="ou",
+        noise_sigma=0.2,
+        noise_sigma_final=0.2,
+        noise_theta=0.15,
+    ),
+    "default": DdpgConfig(),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    task: str
+    """Gymnasium id with Box spaces; `module:id` imports a module that registers it first."""
+    task_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the task."""
+    preset: str = "default"
+    """Name of the agent's preset."""
+    steps: int = 100_000
+    """Environment steps of the whole training."""
+    seed: int = 0
+    """Seed of everything random in the run."""
+    out: Path = Path("runs/train")
+    """Run directory; must not exist, unless `resume`."""
+    resume: bool = False
+    """Go on from the last checkpoint in `out`; starts from the beginning where there is none."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Fields of the agent's settings that differ from the preset."""
+    threads: int = 1
+    """CPU threads of torch."""
+    eval_every: int = 5000
+    """Environment steps between evaluations (at the end of the episode that reaches them)."""
+    eval_episodes: int = 20
+    """Episodes of one evaluation during training."""
+    final_eval_episodes: int = 100
+    """Episodes of the last evaluation, which chooses between the last actor and the best so far."""
+    checkpoint_every_s: float = 60.0
+    """Wall-clock seconds between checkpoints (at ends of episodes)."""
+    log_every: int = 1000
+    """Environment steps between rows of metrics.jsonl and TensorBoard."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "threads", "eval_every", "eval_episodes", "final_eval_episodes", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(mismatch(name, getattr(self, name), "a positive whole number"))
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(mismatch("seed", self.seed, "a whole number from 0 to 2^63 - 1"))
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that the result depends on, resolved, as JSON data. A resumed run must have the same."""
+        agent = agent_to_dict(resolve_agent(self.preset, self.overrides))
+        names = ("task", "task_kwargs", "preset", "steps", "seed", "threads", "eval_every", "eval_episodes")
+        run = {name: getattr(self, name) for name in names}
+        run |= {"final_eval_episodes": self.final_eval_episodes, "log_every": self.log_every}
+        return json.loads(json.dumps({**run, "agent": agent}, default=_plain))
+
+
+def resolve_agent(preset: str, overrides: dict[str, Any] | None = None) -> DdpgConfig:
+    """The preset with some fields replaced. Raises ConfigError on an unknown preset, field, or ill-typed value."""
+    if preset not in PRESETS:
+        raise ConfigError(mismatch("preset", repr(preset), "a known preset", PRESETS))
+    hints = typing.get_type_hints(DdpgConfig)
+    resolved = {}
+    for name, value in (overrides or {}).items():
+        if name not in hints:
+            raise ConfigError(mismatch("setting", repr(name), "a field of DdpgConfig", hints))
+        resolved[name] = _coerce(name, value, hints[name])
+    return dataclasses.replace(PRESETS[preset], **resolved)
+
+
+def agent_to_dict(config: DdpgConfig) -> dict[str, Any]:
+    """JSON data of an agent's settings."""
+    return dataclasses.asdict(config) | {
+        "actor_hidden": list(config.actor_hidden),
+        "critic_hidden": list(config.critic_hidden),
+    }
+
+
+def agent_from_dict(data: dict[str, Any]) -> DdpgConfig:
+    """Reverse of `agent_to_dict`. Raises ConfigError naming missing or unknown fields."""
+    expected = {f.name for f in dataclasses.fields(DdpgConfig)}
+    if set(data) != expected:
+        raise ConfigError(mismatch("agent settings", sorted(set(data) ^ expected), "exactly the fields of DdpgConfig"))
+    return resolve_agent("default", data)
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of the canonical JSON of some data, as hexadecimal."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of numpy values and paths in task arguments."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """A setting's value in the type of its field; whole numbers pass for floats, lists for tuples."""
+    if hint in (tuple[int, ...],) and isinstance(value, (list, tuple)) and all(type(v) is int for v in value):
+        return tuple(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is int and type(value) is int:
+        return value
+    if hint in (float, float | None) and type(value) in (int, float):
+        return float(value)
+    if hint == float | None and value is None:
+        return None
+    if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
+        return value
+    expected = typing.get_args(hint) if typing.get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
+    raise ConfigError(mismatch(f"setting {name}", repr(value), expected))

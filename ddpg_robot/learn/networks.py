@@ -1,0 +1,127 @@
+"""Actor and critic, and the flat buffers that make their optimisation and averaging single calls."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpg_robot.learn.config import DdpgConfig
+from ddpg_robot.learn.normalizer import Normalizer
+
+
+class Actor(nn.Module):
+    """The deterministic policy ``a = tanh(mlp(s))`` in [-1, 1]; input is the normalised observation."""
+
+    def __init__(self, observation_size: int, action_size: int, config: DdpgConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.BatchNorm1d(observation_size)] if config.batch_norm else []
+        size = observation_size
+        for units in config.actor_hidden:
+            layers += _hidden(size, units, batch_norm=config.batch_norm)
+            size = units
+        layers.append(_linear(size, action_size, config.actor_final_init))
+        self.mlp = nn.Sequential(*layers)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Actions, shape (batch, actions), for normalised observations, shape (batch, observations)."""
+        return torch.tanh(self.mlp(observation))
+
+
+class Critic(nn.Module):
+    """The action value ``Q(s, a)``; the action enters at layer `critic_action_layer`."""
+
+    def __init__(self, observation_size: int, action_size: int, config: DdpgConfig) -> None:
+        super().__init__()
+        enters = config.critic_action_layer
+        before: list[nn.Module] = [nn.BatchNorm1d(observation_size)] if config.batch_norm else []
+        size = observation_size
+        for units in config.critic_hidden[:enters]:
+            before += _hidden(size, units, layer_norm=config.critic_layer_norm, batch_norm=config.batch_norm)
+            size = units
+        after: list[nn.Module] = []
+        size += action_size
+        for units in config.critic_hidden[enters:]:
+            after += _hidden(size, units, layer_norm=config.critic_layer_norm)
+            size = units
+        after.append(_linear(size, 1, config.critic_final_init))
+        self.before = nn.Sequential(*before)
+        self.after = nn.Sequential(*after)
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Values, shape (batch, 1)."""
+        return self.after(torch.cat((self.before(observation), action), dim=1))
+
+
+class GreedyPolicy:
+    """The actor without exploration, from one raw observation to one action, in numpy."""
+
+    def __init__(self, actor: Actor, normalizer: Normalizer) -> None:
+        self._actor = actor
+        self._normalizer = normalizer
+        self._input = torch.zeros(1, len(normalizer.mean))
+        self._input_row = self._input.numpy()[0]
+
+    @torch.inference_mode()
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Action in [-1, 1], shape (actions,), float32, for a raw observation, shape (observations,)."""
+        self._input_row[:] = self._normalizer.normalize(observation)
+        return self._actor(self._input)[0].numpy()
+
+
+def _linear(inputs: int, outputs: int, bound: float | None = None) -> nn.Linear:
+    """A linear layer, uniform within plus and minus `bound`, or 1/sqrt(fan-in) (Lillicrap et al. 2016, section 7)."""
+    layer = nn.Linear(inputs, outputs)
+    bound = 1.0 / math.sqrt(inputs) if bound is None else bound
+    nn.init.uniform_(layer.weight, -bound, bound)
+    nn.init.uniform_(layer.bias, -bound, bound)
+    return layer
+
+
+def _hidden(inputs: int, units: int, layer_norm: bool = False, batch_norm: bool = False) -> list[nn.Module]:
+    layers: list[nn.Module] = [_linear(inputs, units)]
+    if layer_norm:
+        layers.append(nn.LayerNorm(units))
+    if batch_norm:
+        layers.append(nn.BatchNorm1d(units))
+    return [*layers, nn.ReLU()]
+
+
+def flatten_parameters(module: nn.Module) -> nn.Parameter:
+    """Moves all parameters and gradients of a module into one flat parameter each, of which they become views.
+
+    The optimiser and the Polyak average then work on one tensor: one call instead of one per layer.
+    """
+    parameters = list(module.parameters())
+    flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    start = 0
+    for parameter in parameters:
+        end = start + parameter.numel()
+        parameter.data = flat.data[start:end].view_as(parameter)
+        parameter.grad = flat.grad[start:end].view_as(parameter)
+        start = end
+    return flat
+
+
+class TargetNetwork:
+    """A slowly following copy of a network: ``theta' <- tau theta + (1 - tau) theta'`` (Polyak averaging).
+
+    Running statistics of batch normalisation follow in the same way; the copy always runs in evaluation mode.
+    """
+
+    def __init__(self, source: nn.Module, source_flat: nn.Parameter) -> None:
+        self.module = copy.deepcopy(source).requires_grad_(False).eval()
+        self._flat = flatten_parameters(self.module).data
+        self._source_flat = source_flat.data
+        self._buffers = [b for b in self.module.buffers() if b.is_floating_point()]
+        self._source_buffers = [b for b in source.buffers() if b.is_floating_point()]
+
+    def follow(self, tau: float) -> None:
+        """Moves by the fraction tau towards the source."""
+        self._flat.lerp_(self._source_flat, tau)
+        if self._buffers:
+            torch._foreach_lerp_(self._buffers, self._source_buffers, tau)

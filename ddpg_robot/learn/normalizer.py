@@ -1,0 +1,73 @@
+"""Running normalisation of observations, as a module whose numbers are frozen into the export."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Normalizer(nn.Module):
+    """Maps observations to ``clip((observation - mean) * inverse_deviation, -10, 10)``.
+
+    Mean and variance are those of all observations seen so far (Welford 1962), in float64; the buffers that
+    `forward` uses are float32 copies. Disabled, it maps observations to themselves.
+    """
+
+    LIMIT = 10.0
+    MIN_DEVIATION = 1e-4
+
+    def __init__(self, size: int, enabled: bool = True) -> None:
+        super().__init__()
+        self.enabled = enabled
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("inverse_deviation", torch.ones(size))
+        self._mean32 = self.mean.numpy()
+        self._inverse32 = self.inverse_deviation.numpy()
+        self.count = 0
+        self._mean = np.zeros(size)
+        self._sum_of_squares = np.zeros(size)
+
+    def observe(self, observation: np.ndarray) -> None:
+        """Takes one observation, shape (size,), into the statistics."""
+        if not self.enabled:
+            return
+        self.count += 1
+        delta = observation - self._mean
+        self._mean += delta / self.count
+        self._sum_of_squares += delta * (observation - self._mean)
+        self._refresh()
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Normalised observations, shape (batch, size)."""
+        if not self.enabled:
+            return observation
+        normalized = (observation - self.mean) * self.inverse_deviation
+        return normalized.clamp(-self.LIMIT, self.LIMIT)
+
+    def normalize(self, observation: np.ndarray) -> np.ndarray:
+        """The same as `forward` for one numpy observation, shape (size,), float32."""
+        if not self.enabled:
+            return observation
+        return np.clip((observation - self._mean32) * self._inverse32, -self.LIMIT, self.LIMIT)
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Complete state: count, mean and sum of squared deviations, in float64."""
+        return {
+            "count": torch.tensor(self.count, dtype=torch.int64),
+            "mean": torch.tensor(self._mean),
+            "sum_of_squares": torch.tensor(self._sum_of_squares),
+        }
+
+    def load_statistics(self, state: dict[str, Tensor]) -> None:
+        """Restores what `statistics` gave."""
+        self.count = int(state["count"])
+        self._mean[:] = state["mean"].numpy()
+        self._sum_of_squares[:] = state["sum_of_squares"].numpy()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._mean32[:] = self._mean
+        if self.count > 1:
+            deviation = np.sqrt(self._sum_of_squares / self.count)
+            np.divide(1.0, np.maximum(deviation, self.MIN_DEVIATION), out=self._inverse32, casting="same_kind")

@@ -1,0 +1,131 @@
+"""Any Gymnasium task with Box spaces, seen through flat float32 observations and actions in [-1, 1]."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from ddpg_robot.errors import ConfigError, TrainingError, mismatch
+from ddpg_robot.spec import to_dict
+
+
+class Step(NamedTuple):
+    """What one control step gave."""
+
+    observation: np.ndarray  # (observations,) float32
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+
+
+class Task:
+    """A Gymnasium environment for the agent. Raises TrainingError on an observation or reward that is not finite.
+
+    Args:
+        task: Gymnasium id; `module:id` imports a module first.
+        kwargs: keyword arguments of the environment.
+    """
+
+    def __init__(self, task: str, kwargs: dict[str, Any] | None = None) -> None:
+        self.id = task
+        self.kwargs = dict(kwargs or {})
+        self.env = _make(task, self.kwargs)
+        observation_space = _box(task, "observation space", self.env.observation_space)
+        action_space = _box(task, "action space", self.env.action_space)
+        if not np.all(np.isfinite(action_space.low)) or not np.all(np.isfinite(action_space.high)):
+            raise ConfigError(mismatch(f"action space of task '{task}'", action_space, "finite bounds"))
+        if not np.all(action_space.low < action_space.high):
+            raise ConfigError(mismatch(f"action space of task '{task}'", action_space, "lower bounds below upper bounds"))
+        self.observation_size = int(np.prod(observation_space.shape))
+        self.action_size = int(np.prod(action_space.shape))
+        self._action_shape = action_space.shape
+        self._action_type = action_space.dtype
+        low, high = action_space.low.reshape(-1).astype(float), action_space.high.reshape(-1).astype(float)
+        self._offset, self._scale = (high + low) / 2, (high - low) / 2
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts an episode that depends on the seed alone; returns its first observation and info."""
+        observation, info = self.env.reset(seed=seed)
+        return self._checked(observation), info
+
+    def step(self, action: np.ndarray) -> Step:
+        """One control step with an action in [-1, 1], shape (actions,)."""
+        scaled = (self._offset + self._scale * action).astype(self._action_type).reshape(self._action_shape)
+        observation, reward, terminated, truncated, info = self.env.step(scaled)
+        reward = float(reward)
+        if not np.isfinite(reward):
+            raise TrainingError(mismatch(f"reward of task '{self.id}'", reward, "a finite number"))
+        return Step(self._checked(observation), reward, bool(terminated), bool(truncated), info)
+
+    def close(self) -> None:
+        """Frees the environment."""
+        self.env.close()
+
+    def describe(self) -> dict[str, Any]:
+        """JSON data that names the task; for robots also the policy's interface and the scaling of its actions.
+
+        `action_offset` and `action_scale` turn an action in [-1, 1] into the policy's output in N·m or rad.
+        """
+        data: dict[str, Any] = {
+            "task": self.id,
+            "task_kwargs": self.kwargs,
+            "observation_size": self.observation_size,
+            "action_size": self.action_size,
+            "interface": None,
+            "action_offset": self._offset.tolist(),
+            "action_scale": self._scale.tolist(),
+        }
+        robot = self.env.unwrapped
+        if hasattr(robot, "interface") and hasattr(robot, "action_scaling"):
+            offset, scale = robot.action_scaling
+            data["interface"] = to_dict(robot.interface)
+            # The box of such a task is [-1, 1]; its own scaling leads on to torques or joint targets.
+            data["action_offset"] = (offset + scale * self._offset).tolist()
+            data["action_scale"] = (scale * self._scale).tolist()
+        return data
+
+    def _checked(self, observation: Any) -> np.ndarray:
+        # A copy: environments may reuse their buffer, and the replay's window keeps the array.
+        flat = np.array(observation, dtype=np.float32).reshape(-1)
+        if not np.isfinite(flat).all():
+            where = np.flatnonzero(~np.isfinite(flat)).tolist()
+            raise TrainingError(mismatch(f"observation of task '{self.id}'", f"non-finite at {where}", "finite numbers"))
+        return flat
+
+
+def _make(task: str, kwargs: dict[str, Any]) -> gymnasium.Env:
+    try:
+        return gymnasium.make(task, **kwargs)
+    except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "") != task.partition(":")[0]:
+            raise
+        known = difflib.get_close_matches(task, gymnasium.registry, n=5, cutoff=0.4) or sorted(gymnasium.registry)[-5:]
+        raise ConfigError(mismatch("task", repr(task), "a registered Gymnasium id", known)) from error
+    except TypeError as error:
+        raise ConfigError(f"task '{task}' refuses its arguments {kwargs}: {error}") from error
+
+
+def _box(task: str, what: str, space: gymnasium.Space) -> gymnasium.spaces.Box:
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise ConfigError(mismatch(f"{what} of task '{task}'", space, "a Box", hint="DDPG needs continuous spaces"))
+    return space
+
+
+@contextlib.contextmanager
+def open_task(task: str, kwargs: dict[str, Any] | None = None):
+    """A `Task` that is closed at the end of the `with` block."""
+    opened = Task(task, kwargs)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def episode_seed(seed: int, stream: int, episode: int) -> int:
+    """Seed of one episode; streams (training 0, evaluation 1, ...) never share episodes."""
+    return int(np.random.SeedSequence((seed, stream, episode)).generate_state(1)[0])

@@ -1,0 +1,315 @@
+"""The training loop: explore, store, learn, evaluate, checkpoint."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddpg_robot.errors import TrainingError, mismatch
+from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, save_best
+from ddpg_robot.learn.config import TrainConfig, resolve_agent
+from ddpg_robot.learn.ddpg import Ddpg, Losses
+from ddpg_robot.learn.evaluate import Act, evaluate_task
+from ddpg_robot.learn.networks import GreedyPolicy
+from ddpg_robot.learn.noise import WarmupActions, make_noise
+from ddpg_robot.learn.progress import Metrics, ProgressLine
+from ddpg_robot.learn.replay import NStepWindow, Replay
+from ddpg_robot.learn.rundir import RunDirectory, write_json, writing
+from ddpg_robot.learn.tasks import Task, episode_seed, open_task
+
+TRAINING_STREAM = 0
+EVALUATION_SEED = 1_000_000
+"""Evaluations of a run use this seed plus the run's own: the same episodes each time, never those of training."""
+
+
+def train(config: TrainConfig) -> Path:
+    """Trains an agent, or resumes an interrupted training, and returns the run directory.
+
+    A resumed run equals the uninterrupted one bit for bit (same machine, versions and threads): every episode is reset
+    with a seed of its own, checkpoints are taken between episodes, and what came after the last one is run again.
+
+    Raises:
+        ConfigError: unknown task, preset or setting, or a task without Box spaces.
+        RunDirectoryError: the directory exists and `resume` is off.
+        CheckpointError: other settings on resume, a damaged checkpoint, or a full disk.
+        TrainingError: an observation, reward or loss is not finite.
+        SystemExit: 130 after SIGINT or SIGTERM, once the state is saved.
+    """
+    resolve_agent(config.preset, config.overrides)
+    torch.set_num_threads(config.threads)
+    with open_task(config.task, config.task_kwargs) as task, open_task(config.task, config.task_kwargs) as test_task:
+        run = RunDirectory.prepare(config, task.describe())
+        if run.evaluation_file.is_file():
+            return run.path  # finished before
+        Training(config, run, task, test_task).run()
+    return run.path
+
+
+class Interruption:
+    """SIGINT and SIGTERM as a wish: the loop stops at the end of the episode. A second signal exits at once."""
+
+    GRACE_S = 8.0
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @property
+    def requested(self) -> bool:
+        """A signal has come."""
+        return self._since is not None
+
+    @property
+    def overdue(self) -> bool:
+        """A signal came so long ago that the episode's end should not be waited for."""
+        return self._since is not None and time.monotonic() - self._since > self.GRACE_S
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise SystemExit(130)
+        self._since = time.monotonic()
+
+
+class Training:
+    """The state of one run and its loop."""
+
+    def __init__(self, config: TrainConfig, run: RunDirectory, task: Task, test_task: Task) -> None:
+        self.config = config
+        self.run_directory = run
+        self.task = task
+        self.test_task = test_task
+        self.store = CheckpointStore(run.checkpoints)
+        agent_config = resolve_agent(config.preset, config.overrides)
+        self.agent = Ddpg(task.observation_size, task.action_size, agent_config, config.seed)
+        self.replay = Replay(
+            agent_config.replay_capacity, task.observation_size, task.action_size, agent_config.batch_size
+        )
+        self.window = NStepWindow(agent_config.n_step, agent_config.gamma)
+        streams = np.random.SeedSequence(config.seed).spawn(3)
+        self.rngs = {name: np.random.default_rng(s) for name, s in zip(("noise", "warmup", "replay"), streams, strict=True)}
+        self.noise = make_noise(agent_config, task.action_size, self.rngs["noise"])
+        self.warmup = WarmupActions(task.action_size, agent_config.warmup_repeat_probability, self.rngs["warmup"])
+        self.step = 0
+        self.episode = 0
+        self.evaluated_step = 0
+        self.best_score: list[float] | None = None
+        self.elapsed_s = 0.0
+        self.recent: deque[dict[str, Any]] = deque(maxlen=20)
+        self.losses: list[Losses] = []
+        if self.store.latest() is not None:
+            self._restore()
+
+    def run(self) -> None:
+        """Runs to the end, or until a signal; then raises SystemExit(130)."""
+        config = self.config
+        metrics = Metrics(self.run_directory, self.step)
+        name = config.task.rpartition("/")[2]
+        with Interruption() as self.stop, ProgressLine(name, config.steps, self.step) as self.line:
+            self.metrics = metrics
+            self._started = saved_at = time.monotonic()
+            while self.step < config.steps and not self.stop.requested:
+                if self._evaluation_due():
+                    self._evaluate()
+                elif time.monotonic() - saved_at >= config.checkpoint_every_s:
+                    self._save()
+                    saved_at = time.monotonic()
+                else:
+                    self._run_episode()
+            if not self.stop.overdue:
+                self._save()
+            if self.stop.requested:
+                self.line.note(f"stopped at step {self.step:,}; resume goes on from the last checkpoint")
+                raise SystemExit(130)
+            self._finish()
+        metrics.close()
+
+    def _run_episode(self) -> None:
+        """One episode of exploration and learning."""
+        config = self.config
+        self.noise.reset()
+        self.warmup.reset()
+        observation, _ = self.task.reset(episode_seed(config.seed, TRAINING_STREAM, self.episode))
+        self.agent.normalizer.observe(observation)
+        total = 0.0
+        while True:
+            action = self._explore(observation)
+            step = self.task.step(action)
+            reward = step.reward * self.agent.config.reward_scale
+            self.window.add(
+                self.replay, observation, action, reward, step.observation, step.terminated, step.truncated
+            )
+            self.agent.normalizer.observe(step.observation)
+            observation = step.observation
+            total += step.reward
+            self.step += 1
+            self._learn()
+            if self.step % config.log_every == 0:
+                self._log()
+            if step.terminated or step.truncated or self.step >= config.steps:
+                break
+            if self.step % 10 == 0:
+                self.line.update(self.step, *self._recent_means())
+            if self.stop.overdue:
+                return
+        self.episode += 1
+        success = step.info.get("is_success")
+        self.recent.append({"return": total, "success": None if success is None else float(success)})
+        self.line.update(self.step, *self._recent_means())
+
+    def _explore(self, observation: np.ndarray) -> np.ndarray:
+        """The action to take: random during the warm-up, then the actor's with noise; shape (actions,)."""
+        config = self.agent.config
+        if self.step < config.warmup_steps:
+            return self.warmup.sample()
+        fraction = self.step / self.config.steps
+        sigma = config.noise_sigma + (config.noise_sigma_final - config.noise_sigma) * fraction
+        return np.clip(self.agent.act(observation) + self.noise.sample(sigma), -1.0, 1.0)
+
+    def _learn(self) -> None:
+        config = self.agent.config
+        if self.step <= config.warmup_steps or len(self.replay) < config.batch_size:
+            return
+        self.agent.set_progress(self.step / self.config.steps)
+        for _ in range(config.updates_per_step):
+            losses = self.agent.update(self.replay.sample(self.rngs["replay"]))
+            if not math.isfinite(losses.critic) or not math.isfinite(losses.actor or 0.0):
+                hint = "Try a smaller learning rate or reward_scale. The last checkpoint is intact"
+                raise TrainingError(mismatch(f"losses at step {self.step}", losses, "finite numbers", hint=hint))
+            self.losses.append(losses)
+
+    def _log(self) -> None:
+        mean_return, success = self._recent_means()
+        row: dict[str, Any] = {"kind": "train", "step": self.step, **self._times()}
+        row |= {"episodes": self.episode, "return": mean_return, "success": success}
+        if self.losses:
+            actor = [x.actor for x in self.losses if x.actor is not None]
+            row["critic_loss"] = float(np.mean([x.critic for x in self.losses]))
+            row["actor_loss"] = float(np.mean(actor)) if actor else None
+            row["q_mean"] = float(np.mean([x.q_mean for x in self.losses]))
+            self.losses.clear()
+        self.metrics.write(row)
+
+    def _evaluation_due(self) -> bool:
+        every = self.config.eval_every
+        return self.step // every > self.evaluated_step // every
+
+    def _evaluate(self) -> None:
+        """Evaluates the actor on an environment of its own and keeps it where it is the best so far."""
+        result = self._run_evaluation(self.config.eval_episodes, self.agent.act)
+        if result is None:
+            return
+        self.evaluated_step = self.step
+        self._write_evaluation(result)
+        if self.best_score is None or _score(result) > self.best_score:
+            self._keep_as_best(result)
+
+    def _run_evaluation(self, episodes: int, act: Act) -> dict[str, Any] | None:
+        """An evaluation on the run's own episodes, the same each time; None where a signal comes during it."""
+
+        def stop_on_signal(_done: int, _all: int) -> None:
+            if self.stop.requested:
+                raise _Stopped
+
+        try:
+            return evaluate_task(act, self.test_task, episodes, EVALUATION_SEED + self.config.seed, stop_on_signal)
+        except _Stopped:
+            return None
+
+    def _write_evaluation(self, result: dict[str, Any]) -> None:
+        numbers = {key: value for key, value in result.items() if key != "per_episode"}
+        self.metrics.write({"kind": "evaluation", "step": self.step, **self._times(), **numbers})
+        success = f", success {100 * result['success_rate']:.0f} %" if result["success_rate"] is not None else ""
+        self.line.note(f"evaluation at step {self.step:,}: return {result['return_mean']:.2f}{success}")
+
+    def _keep_as_best(self, result: dict[str, Any]) -> None:
+        self.best_score = _score(result)
+        numbers = {key: value for key, value in result.items() if key != "per_episode"}
+        save_best(self.run_directory, self.agent.state(), {"step": self.step, "evaluation": numbers})
+
+    def _finish(self) -> None:
+        """Compares the last actor with the best so far over more episodes, keeps the better one as best."""
+        episodes = self.config.final_eval_episodes
+        last = self._run_evaluation(episodes, self.agent.act)
+        best = None
+        if self.run_directory.best_file.is_file():
+            loaded = load_actor(self.run_directory.path, "best")
+            best = self._run_evaluation(episodes, GreedyPolicy(loaded.actor, loaded.normalizer))
+        if self.stop.requested or last is None:
+            raise SystemExit(130)
+        self._write_evaluation(last)
+        step = self.step
+        if best is None or _score(last) >= _score(best):
+            self._keep_as_best(last)
+            best = last
+        else:
+            step = loaded.steps
+        with writing(self.run_directory.evaluation_file):
+            write_json(self.run_directory.evaluation_file, {"which": "best", "step": step, **best})
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "episode": self.episode,
+            "evaluated_step": self.evaluated_step,
+            "best_score": self.best_score,
+            "elapsed_s": self._elapsed(),
+            "recent": list(self.recent),
+            "losses": [list(losses) for losses in self.losses],
+            "rngs": {name: rng.bit_generator.state for name, rng in self.rngs.items()},
+        }
+        self.store.save(self.step, self.agent.state(), state, self.replay)
+
+    def _restore(self) -> None:
+        tensors, state = self.store.load(self.replay)
+        self.agent.load_state(tensors)
+        self.step, self.episode = state["step"], state["episode"]
+        self.evaluated_step, self.best_score = state["evaluated_step"], state["best_score"]
+        self.elapsed_s = state["elapsed_s"]
+        self.recent.extend(state["recent"])
+        self.losses = [Losses(*values) for values in state["losses"]]
+        for name, rng in self.rngs.items():
+            rng.bit_generator.state = state["rngs"][name]
+
+    def _recent_means(self) -> tuple[float | None, float | None]:
+        """Mean return and success rate of the last training episodes."""
+        if not self.recent:
+            return None, None
+        successes = [row["success"] for row in self.recent]
+        success = None if None in successes else float(np.mean(successes))
+        return float(np.mean([row["return"] for row in self.recent])), success
+
+    def _elapsed(self) -> float:
+        """Seconds of training, interruptions left out."""
+        return self.elapsed_s + time.monotonic() - self._started
+
+    def _times(self) -> dict[str, float]:
+        elapsed = self._elapsed()
+        return {"time_s": round(elapsed, 3), "steps_per_s": round(self.step / max(elapsed, 1e-9), 1)}
+
+
+class _Stopped(Exception):
+    """A signal came during an evaluation."""
+
+
+def _score(result: dict[str, Any]) -> list[float]:
+    """What makes an actor the best: success rate where the task tells it, then the return."""
+    return [result["success_rate"] or 0.0, result["return_mean"]]
