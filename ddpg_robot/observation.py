@@ -65,7 +65,8 @@ def _target_error_joints(inputs: Inputs) -> Array:
 
 
 def _projected_gravity(inputs: Inputs) -> Array:
-    return -rotation_matrix(inputs.state.orientation_wxyz)[2]
+    down: Array = -rotation_matrix(inputs.state.orientation_wxyz)[2]  # world z axis, in the base frame
+    return down
 
 
 TERMS: dict[str, TermDefinition] = {

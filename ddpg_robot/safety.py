@@ -45,8 +45,9 @@ class Verdict(NamedTuple):
     """An effort changed faster than the joint's effort rate limit allows."""
 
 
+_BOTH = (False, True)
 # One verdict for each combination of (barrier, clamped, slewed), so that a tick allocates none.
-_FREE = {(b, c, s): Verdict(barrier=b, clamped=c, slewed=s) for b in (0, 1) for c in (0, 1) for s in (0, 1)}
+_FREE = {(b, c, s): Verdict(barrier=b, clamped=c, slewed=s) for b in _BOTH for c in _BOTH for s in _BOTH}
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ class SafetyLimits:
     """Trip at this fraction above the velocity limit."""
     position_margin: float = 0.15
     """The barrier fades the effort towards a limit over this distance, rad."""
-    velocity_margin: float = 0.25
-    """The barrier fades the accelerating effort over this last fraction of the velocity limit."""
+    velocity_ceiling: float = 0.8
+    """Accelerating effort is zero at this fraction of the velocity limit, and braking beyond it."""
+    velocity_margin: float = 0.5
+    """The barrier fades the accelerating effort to zero over this fraction of the velocity limit."""
     lookahead: float = 0.1
     """The barrier acts on ``position + lookahead * velocity``, s."""
     tilt_limit: float = 0.8
@@ -106,7 +109,8 @@ class SafetyFilter:
             [(upper - lower) / 2 + limits.position_tolerance, velocity * (1 + limits.velocity_tolerance)]
         )
         # Room towards the upper limits (row 0) and the lower ones mirrored (row 1), of position and velocity: (2, 2, n).
-        self._bounds = np.stack([[upper, velocity], [-lower, velocity]])
+        ceiling = limits.velocity_ceiling * velocity
+        self._bounds = np.stack([[upper, ceiling], [-lower, ceiling]])
         self._signs = np.array([1.0, -1.0])[:, None, None]
         self._fade = np.stack([effort_limit / limits.position_margin, effort_limit / (limits.velocity_margin * velocity)])
         self._cos_tilt = math.cos(min(limits.tilt_limit, math.pi))

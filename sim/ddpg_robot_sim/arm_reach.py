@@ -25,7 +25,7 @@ START_SPREAD = 0.5  # rad, uniform around home
 
 EFFORT_SCALE = 0.25  # of the effort limit: reaching needs no more when gravity is compensated
 EFFORT_SCALE_UNCOMPENSATED = 0.75
-TARGET_RANGE = 1.2  # rad around home, mode pd
+TARGET_RANGE = 0.35  # rad around the joint's position, mode pd
 KP = (60.0, 60.0, 60.0, 60.0, 20.0, 20.0, 10.0)
 KD = (12.0, 12.0, 12.0, 12.0, 3.0, 3.0, 2.0)
 
@@ -64,9 +64,9 @@ class ArmReach(RobotTask):
             scaling = (np.zeros(robot.n_joints), fraction * self._effort_limit)
         else:
             control = ControlSpec(0.02, "pd", 5, KP, KD)
-            scaling = (self.home, np.full(robot.n_joints, TARGET_RANGE))
+            scaling = (np.zeros(robot.n_joints), TARGET_RANGE * np.ones(robot.n_joints))
         interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, TARGET), TARGET)
-        super().__init__(model, interface, scaling, render_mode)
+        super().__init__(model, interface, scaling, control_mode == "pd", render_mode)
         self._steps = round(EPISODE_SECONDS / control.period)
         self._hold_steps = round(HOLD_SECONDS / control.period)
         self._site = model.site("hand").id

@@ -90,12 +90,14 @@ class RobotTask(gymnasium.Env):
         model: mujoco.MjModel,
         interface: PolicyInterface,
         action_scaling: tuple[np.ndarray, np.ndarray],
+        target_relative: bool,
         render_mode: str | None = None,
     ) -> None:
         self.model = model
         self.data = mujoco.MjData(model)
         self.interface = interface
         self.action_scaling = action_scaling
+        self.target_relative = target_relative
         self.render_mode = render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / interface.control.period)}
         robot, control = interface.robot, interface.control
@@ -125,6 +127,8 @@ class RobotTask(gymnasium.Env):
         """One control period: holds the policy's output over its ticks. Returns the last verdict."""
         offset, scale = self.action_scaling
         output = offset + scale * np.clip(action, -1.0, 1.0)
+        if self.target_relative:
+            output += self.state.position
         verdict = Verdict()
         for _ in range(self.interface.control.ticks_per_action):
             verdict = self._safety.step(self._law.effort(output, self.state), self.state, state_age=0.0)

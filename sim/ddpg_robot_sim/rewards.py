@@ -24,4 +24,4 @@ def reach_reward(
     """
     near = 0.5 * np.exp(-((distance / 0.05) ** 2)) + 0.5 * np.exp(-((distance / 0.01) ** 2))
     cost = 0.1 * joint_speed @ joint_speed + 0.05 * effort @ effort + 0.05 * posture @ posture
-    return float(near - distance - cost)
+    return float(0.5 + near - distance - cost)
