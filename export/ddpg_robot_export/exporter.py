@@ -1,0 +1,128 @@
+"""A trained actor becomes one self-describing ONNX file: behind the parity gate, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from ddpg_robot.errors import ConfigError, PolicyFileError, mismatch
+from ddpg_robot.learn.checkpoint import LoadedActor, load_actor
+from ddpg_robot.learn.rundir import RunDirectory, read_json, write_file
+from ddpg_robot.policy import METADATA_KEY, OnnxPolicy, graph_sha256
+from ddpg_robot.spec import SCHEMA, ParityRecord, PolicyInterface, PolicyManifest, TrainingRecord, from_dict, to_dict
+from ddpg_robot_export.actor import DeployedActor
+from ddpg_robot_export.graph import build_graph
+from ddpg_robot_export.parity import check_parity, parity_observations
+
+
+def export_run(
+    run_dir: Path, out: Path, name: str | None = None, samples: int = 10_000, seed: int = 0
+) -> PolicyManifest:
+    """Exports the best actor of a training run.
+
+    Args:
+        run_dir: directory of the run.
+        out: the policy file, ``.onnx``; replaced in one step, or left as it was.
+        name: of the policy; the file's name by default.
+        samples: observations of the parity gate. They include rollouts when the task can be made here.
+        seed: of the parity gate.
+
+    Raises:
+        RunDirectoryError: not a run directory.
+        CheckpointError: nothing is saved in it, or it is damaged.
+        ConfigError: the run's task has no robot.
+        ParityError: the graph differs from torch; no file is written.
+        PolicyFileError: the file could not be written.
+    """
+    run_dir, out = Path(run_dir), Path(out)
+    loaded = load_actor(run_dir)
+    task = loaded.task
+    if task["interface"] is None:
+        hint = "A policy file is made for a robot"
+        raise ConfigError(mismatch(f"robot interface of task '{task['task']}'", "none", "one", hint=hint))
+    deployed = DeployedActor(
+        from_dict(PolicyInterface, task["interface"]),
+        loaded.normalizer,
+        loaded.actor,
+        np.array(task["action_offset"]),
+        np.array(task["action_scale"]),
+        task.get("target_relative", False),
+    )
+    observations = parity_observations(deployed, task["task"], task["task_kwargs"], samples, seed)
+    return export_actor(deployed, _training_record(run_dir, loaded), observations, out, name or out.stem)
+
+
+def _training_record(run_dir: Path, loaded: LoadedActor) -> TrainingRecord:
+    file = RunDirectory(run_dir).evaluation_file
+    evaluation = read_json(file) if file.is_file() else {}
+    if evaluation.get("step") != loaded.steps:  # of another actor: the training was interrupted since
+        evaluation = {}
+    return TrainingRecord(
+        task=loaded.task["task"],
+        task_hash=loaded.task["task_hash"],
+        algorithm="DDPG",
+        preset=loaded.settings["settings"]["preset"],
+        config_hash=loaded.settings["config_hash"],
+        seed=loaded.seed,
+        steps=loaded.steps,
+        evaluation={key: value for key, value in evaluation.items() if key != "per_episode"},
+        code_version=loaded.settings["versions"]["ddpg_robot"],
+    )
+
+
+def export_actor(
+    deployed: DeployedActor, training: TrainingRecord, observations: np.ndarray, out: Path, name: str
+) -> PolicyManifest:
+    """Writes a policy file if the graph reproduces the actor on every observation.
+
+    Args:
+        deployed: the trained actor.
+        training: where it comes from.
+        observations: flat observations of the parity gate ``(samples, size)``, float32.
+        out: the file; replaced in one step, or left as it was.
+        name: of the policy.
+
+    Raises:
+        ParityError: the graph differs from torch; no file is written.
+        PolicyFileError: the file could not be written, or would be refused by its readers.
+    """
+    model = build_graph(deployed)
+    interface = deployed.interface
+    manifest = PolicyManifest(
+        schema=SCHEMA,
+        name=name,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        robot=interface.robot,
+        control=interface.control,
+        observation=interface.observation,
+        command=interface.command,
+        training=training,
+        parity=ParityRecord(samples=0, max_abs_error=0.0),
+        weights_sha256=graph_sha256(model.SerializeToString()),
+    )
+    draft = OnnxPolicy(_serialize(model, manifest), "the exported graph")
+    manifest = dataclasses.replace(manifest, parity=check_parity(deployed, draft, observations))
+    data = _serialize(model, manifest)
+    OnnxPolicy(data, str(out))
+    _write(out, data)
+    return manifest
+
+
+def _serialize(model: onnx.ModelProto, manifest: PolicyManifest) -> bytes:
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(to_dict(manifest), allow_nan=False)})
+    return model.SerializeToString()
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, data)
+    except OSError as error:
+        raise PolicyFileError(
+            mismatch(f"cannot write '{path}'", error.strerror, "a writable disk with space")
+        ) from error
