@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import safetensors
 import safetensors.numpy
 import safetensors.torch
@@ -43,10 +43,12 @@ class CheckpointStore:
 
     def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], replay: Replay) -> None:
         """Writes a checkpoint. Raises CheckpointError on a full disk; the checkpoint before stays as it was."""
+        target = self._directory / f"step-{step:012d}"
+        if target.exists():
+            return  # a resumed run that has not moved: its state at this step is the same
         with writing(self._directory):
             self._replay_directory.mkdir(parents=True, exist_ok=True)
             chunks = self._write_new_rows(replay)
-            target = self._directory / f"step-{step:012d}"
             with new_directory(target) as temporary:
                 write_file(temporary / "agent.safetensors", safetensors.torch.save(_contiguous(tensors)))
                 record = {**state, "replay": {"total": replay.total, "chunks": [list(chunk) for chunk in chunks]}}
@@ -131,9 +133,10 @@ class LoadedActor:
     """Environment steps after which this actor was saved."""
     seed: int
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
-        """Action in [-1, 1], shape (actions,), for a raw observation, shape (observations,)."""
-        return GreedyPolicy(self.actor, self.normalizer)(observation)
+    @cached_property
+    def act(self) -> GreedyPolicy:
+        """Function of a raw observation, shape (observations,), to an action in [-1, 1], shape (actions,)."""
+        return GreedyPolicy(self.actor, self.normalizer)
 
 
 def load_actor(run_dir: Path, which: Literal["best", "last"] = "best") -> LoadedActor:
@@ -173,7 +176,9 @@ def _load(actor: Actor, normalizer: Normalizer, tensors: dict[str, Tensor], wher
         actor.load_state_dict(part("actor."))
         normalizer.load_statistics(part("normalizer_statistics."))
     except (RuntimeError, KeyError) as error:
-        raise CheckpointError(mismatch(f"actor in '{where}'", f"other tensors ({error})", "those of its settings")) from error
+        raise CheckpointError(
+            mismatch(f"actor in '{where}'", f"other tensors ({error})", "those of its settings")
+        ) from error
     actor.requires_grad_(False)
 
 

@@ -107,7 +107,9 @@ class DdpgConfig:
         if not 0 <= self.critic_action_layer < len(self.critic_hidden):
             raise ConfigError(mismatch("critic_action_layer", self.critic_action_layer, "an index into critic_hidden"))
         if self.replay_capacity < self.batch_size:
-            raise ConfigError(mismatch("replay_capacity", self.replay_capacity, f"at least {self.batch_size}, one batch"))
+            raise ConfigError(
+                mismatch("replay_capacity", self.replay_capacity, f"at least {self.batch_size}, one batch")
+            )
 
 
 NOISES = ("ou", "gaussian")

@@ -87,7 +87,7 @@ def _hidden(inputs: int, units: int, layer_norm: bool = False, batch_norm: bool 
         layers.append(nn.LayerNorm(units))
     if batch_norm:
         layers.append(nn.BatchNorm1d(units))
-    return [*layers, nn.ReLU()]
+    return [*layers, nn.ReLU(inplace=True)]
 
 
 def flatten_parameters(module: nn.Module) -> nn.Parameter:

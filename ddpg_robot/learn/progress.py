@@ -6,7 +6,6 @@ import json
 import math
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -23,13 +22,16 @@ class Metrics:
 
     Args:
         run: where they go.
-        step: rows after this step (left over from an interrupted run) are dropped.
+        step: where the training starts or resumes.
+        rows: rows of an interrupted run to keep; what came after its checkpoint is dropped and will come again.
     """
 
-    def __init__(self, run: RunDirectory, step: int) -> None:
+    def __init__(self, run: RunDirectory, step: int, rows: int) -> None:
         self._file = run.metrics_file
+        self.rows = rows
+        """Rows in the file."""
         with writing(self._file):
-            kept = [line for line in _complete_lines(self._file) if json.loads(line)["step"] <= step]
+            kept = _complete_lines(self._file)[:rows]
             write_file(self._file, "".join(line + "\n" for line in kept).encode())
             run.tensorboard.mkdir(parents=True, exist_ok=True)
             name = f"events.out.tfevents.{time.time_ns()}.ddpg_robot"
@@ -40,18 +42,21 @@ class Metrics:
             start = SessionLog(status=SessionLog.START)
             self._event(Event(session_log=start, step=step, wall_time=time.time()))
 
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._events.close()
+
     def write(self, row: dict[str, Any]) -> None:
         """Appends one row; `step` is its step, `kind` the prefix of its TensorBoard names; None is left out there."""
         with writing(self._file):
             with self._file.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+            self.rows += 1
             numbers = {k: v for k, v in row.items() if k not in ("step", "kind") and isinstance(v, (int, float))}
             values = [Summary.Value(tag=f"{row['kind']}/{k}", simple_value=v) for k, v in numbers.items()]
             self._event(Event(step=row["step"], wall_time=time.time(), summary=Summary(value=values)))
-
-    def close(self) -> None:
-        """Closes the event file."""
-        self._events.close()
 
     def _event(self, event: Event) -> None:
         self._writer.write(event.SerializeToString())
@@ -87,7 +92,7 @@ class ProgressLine:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 

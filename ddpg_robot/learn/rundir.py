@@ -44,7 +44,7 @@ class RunDirectory:
         """
         run = RunDirectory(config.out)
         settings = config.settings()
-        if run.path.exists() and any(run.path.iterdir()) if run.path.is_dir() else run.path.exists():
+        if not run.is_unused():
             if not config.resume:
                 hint = "Choose another one, or resume it"
                 raise RunDirectoryError(mismatch("run directory", f"'{run.path}' exists", "a new path", hint=hint))
@@ -57,6 +57,12 @@ class RunDirectory:
             record = {"settings": settings, "config_hash": digest(settings["agent"]), "versions": versions}
             write_json(run.settings_file, record)  # last: a directory without it holds nothing yet
         return run
+
+    def is_unused(self) -> bool:
+        """Nothing is at the path, or only what a run leaves that was killed before it began."""
+        if not self.path.is_dir():
+            return not self.path.exists()
+        return all(item == self.task_file or item.name.startswith(".") for item in self.path.iterdir())
 
     def settings(self) -> dict[str, Any]:
         """Content of settings.json. Raises RunDirectoryError where there is none."""
@@ -104,7 +110,9 @@ def writing(what: Path) -> Iterator[None]:
     except OSError as error:
         hint = "What was complete before is intact; free the cause and resume the run"
         reason = error.strerror or str(error)
-        raise CheckpointError(mismatch(f"cannot write '{what}'", reason, "a writable disk with space", hint=hint)) from error
+        raise CheckpointError(
+            mismatch(f"cannot write '{what}'", reason, "a writable disk with space", hint=hint)
+        ) from error
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -144,8 +152,6 @@ def new_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync_directory(temporary)
-        if path.exists():
-            shutil.rmtree(path)
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -105,7 +105,9 @@ class Training:
         )
         self.window = NStepWindow(agent_config.n_step, agent_config.gamma)
         streams = np.random.SeedSequence(config.seed).spawn(3)
-        self.rngs = {name: np.random.default_rng(s) for name, s in zip(("noise", "warmup", "replay"), streams, strict=True)}
+        self.rngs = {
+            name: np.random.default_rng(s) for name, s in zip(("noise", "warmup", "replay"), streams, strict=True)
+        }
         self.noise = make_noise(agent_config, task.action_size, self.rngs["noise"])
         self.warmup = WarmupActions(task.action_size, agent_config.warmup_repeat_probability, self.rngs["warmup"])
         self.step = 0
@@ -113,6 +115,7 @@ class Training:
         self.evaluated_step = 0
         self.best_score: list[float] | None = None
         self.elapsed_s = 0.0
+        self.metrics_rows = 0
         self.recent: deque[dict[str, Any]] = deque(maxlen=20)
         self.losses: list[Losses] = []
         if self.store.latest() is not None:
@@ -121,10 +124,12 @@ class Training:
     def run(self) -> None:
         """Runs to the end, or until a signal; then raises SystemExit(130)."""
         config = self.config
-        metrics = Metrics(self.run_directory, self.step)
         name = config.task.rpartition("/")[2]
-        with Interruption() as self.stop, ProgressLine(name, config.steps, self.step) as self.line:
-            self.metrics = metrics
+        with (
+            Interruption() as self.stop,
+            ProgressLine(name, config.steps, self.step) as self.line,
+            Metrics(self.run_directory, self.step, self.metrics_rows) as self.metrics,
+        ):
             self._started = saved_at = time.monotonic()
             while self.step < config.steps and not self.stop.requested:
                 if self._evaluation_due():
@@ -140,7 +145,6 @@ class Training:
                 self.line.note(f"stopped at step {self.step:,}; resume goes on from the last checkpoint")
                 raise SystemExit(130)
             self._finish()
-        metrics.close()
 
     def _run_episode(self) -> None:
         """One episode of exploration and learning."""
@@ -154,9 +158,7 @@ class Training:
             action = self._explore(observation)
             step = self.task.step(action)
             reward = step.reward * self.agent.config.reward_scale
-            self.window.add(
-                self.replay, observation, action, reward, step.observation, step.terminated, step.truncated
-            )
+            self.window.add(self.replay, observation, action, reward, step.observation, step.terminated, step.truncated)
             self.agent.normalizer.observe(step.observation)
             observation = step.observation
             total += step.reward
@@ -227,11 +229,11 @@ class Training:
 
         def stop_on_signal(_done: int, _all: int) -> None:
             if self.stop.requested:
-                raise _Stopped
+                raise _EvaluationStoppedError
 
         try:
             return evaluate_task(act, self.test_task, episodes, EVALUATION_SEED + self.config.seed, stop_on_signal)
-        except _Stopped:
+        except _EvaluationStoppedError:
             return None
 
     def _write_evaluation(self, result: dict[str, Any]) -> None:
@@ -272,6 +274,7 @@ class Training:
             "evaluated_step": self.evaluated_step,
             "best_score": self.best_score,
             "elapsed_s": self._elapsed(),
+            "metrics_rows": self.metrics.rows,
             "recent": list(self.recent),
             "losses": [list(losses) for losses in self.losses],
             "rngs": {name: rng.bit_generator.state for name, rng in self.rngs.items()},
@@ -283,7 +286,7 @@ class Training:
         self.agent.load_state(tensors)
         self.step, self.episode = state["step"], state["episode"]
         self.evaluated_step, self.best_score = state["evaluated_step"], state["best_score"]
-        self.elapsed_s = state["elapsed_s"]
+        self.elapsed_s, self.metrics_rows = state["elapsed_s"], state["metrics_rows"]
         self.recent.extend(state["recent"])
         self.losses = [Losses(*values) for values in state["losses"]]
         for name, rng in self.rngs.items():
@@ -306,7 +309,7 @@ class Training:
         return {"time_s": round(elapsed, 3), "steps_per_s": round(self.step / max(elapsed, 1e-9), 1)}
 
 
-class _Stopped(Exception):
+class _EvaluationStoppedError(Exception):
     """A signal came during an evaluation."""
 
 
