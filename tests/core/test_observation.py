@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from core.robots import POINT, TERMS, two_joint_interface, two_joint_robot
+
+from ddpg_robot.errors import ObservationError
+from ddpg_robot.kinematics import ChainKinematics
+from ddpg_robot.observation import ObservationBuilder, observation_spec
+from ddpg_robot.spec import ChainLink, KinematicChain, ObservationSpec, TermSpec
+from ddpg_robot.state import Command, RobotState
+
+
+def build(position, target=(0.0, 0.0, 0.0), velocity=(0.0, 0.0)):
+    interface = two_joint_interface()
+    builder = ObservationBuilder(interface.robot, interface.observation, interface.command)
+    state, command = RobotState(2), Command(3)
+    state.position[:], state.velocity[:], command.values[:] = position, velocity, target
+    builder.build(state, command, np.array([1.0, 2.0]))
+    return builder
+
+
+def test_terms_of_a_bent_arm_match_geometry_by_hand():
+    builder = build((math.pi / 2, -math.pi / 2), target=(0.3, 0.5, 0.1), velocity=(0.1, 0.2))
+    assert builder.tip == pytest.approx([0.25, 0.5, 0.0])
+    terms = {name: value[0] for name, value in builder.terms.items()}
+    assert terms["target_error"] == pytest.approx([0.05, 0.0, 0.1], abs=1e-7)
+    # Jacobian columns: shoulder z x (0.25, 0.5) = (-0.5, 0.25); elbow z x (0.25, 0) = (0, 0.25).
+    assert terms["target_error_joints"] == pytest.approx([-0.025, 0.0], abs=1e-7)
+    assert terms["last_effort"] == pytest.approx([1.0, 2.0])
+    assert terms["joint_velocity"] == pytest.approx([0.1, 0.2])
+    assert all(value.dtype == np.float32 for value in terms.values())
+
+
+def test_flat_observation_is_the_terms_end_to_end_in_order():
+    builder = build((0.3, 0.4))
+    assert list(builder.terms) == list(TERMS)
+    assert builder.flat().tolist() == np.concatenate([t[0] for t in builder.terms.values()]).tolist()
+
+
+def test_buffers_stay_the_same_between_builds():
+    builder = build((0.3, 0.4))
+    address = builder.terms["command"].ctypes.data
+    builder.build(RobotState(2), Command(3), np.zeros(2))
+    assert builder.terms["command"].ctypes.data == address
+
+
+def test_jacobian_is_the_derivative_of_the_tip_for_any_axes():
+    rng = np.random.default_rng(1)
+    links = []
+    for i in range(5):
+        quaternion, axis = rng.normal(size=4), rng.normal(size=3)
+        quaternion, axis = quaternion / np.linalg.norm(quaternion), axis / np.linalg.norm(axis)
+        links.append(ChainLink(f"j{i}", tuple(rng.normal(size=3)), tuple(quaternion), tuple(axis)))
+    kinematics = ChainKinematics(KinematicChain(tuple(links), (0.1, 0.2, 0.3), "tip"))
+    q = rng.normal(size=5)
+    kinematics.update(q)
+    jacobian, step = kinematics.jacobian.copy(), 1e-6
+    for i in range(5):
+        tips = []
+        for sign in (1, -1):
+            kinematics.update(q + sign * step * np.eye(5)[i])
+            tips.append(kinematics.tip.copy())
+        assert jacobian[i] == pytest.approx((tips[0] - tips[1]) / (2 * step), abs=1e-8)
+
+
+def test_unknown_term_lists_the_known_ones():
+    with pytest.raises(ObservationError, match=r"'joint_postion'.*joint_position"):
+        observation_spec(("joint_postion",), two_joint_robot(), POINT)
+
+
+def test_term_of_another_size_or_unit_is_refused():
+    robot = two_joint_robot()
+    for term in (TermSpec("joint_position", 3, "rad"), TermSpec("joint_position", 2, "deg")):
+        with pytest.raises(ObservationError, match="term 'joint_position': found"):
+            ObservationBuilder(robot, ObservationSpec((term,)), POINT)
+
+
+def test_term_that_needs_a_chain_or_an_imu_is_refused_without():
+    robot = dataclasses.replace(two_joint_robot(), chain=None)
+    with pytest.raises(ObservationError, match="kinematic chain"):
+        ObservationBuilder(robot, observation_spec(("hand_position",), robot, POINT), POINT)
+    with pytest.raises(ObservationError, match="fixed base"):
+        ObservationBuilder(robot, observation_spec(("projected_gravity",), robot, POINT), POINT)
+
+
+def test_projected_gravity_points_down_in_the_base_frame():
+    robot = two_joint_robot(floating_base=True)
+    builder = ObservationBuilder(robot, observation_spec(("projected_gravity",), robot, POINT), POINT)
+    state = RobotState(2, floating_base=True)
+    assert builder.build(state, Command(3), np.zeros(2))["projected_gravity"][0].tolist() == [0, 0, -1]
+    half = math.pi / 4  # rolled by 90 degrees about x: down is the base's own -y axis
+    state.orientation_wxyz[:] = [math.cos(half), math.sin(half), 0, 0]
+    gravity = builder.build(state, Command(3), np.zeros(2))["projected_gravity"][0]
+    assert gravity == pytest.approx([0, -1, 0], abs=1e-7)
