@@ -1,0 +1,5 @@
+"""`python -m ddpg_robot.cli` is `ddpg-robot`."""
+
+from ddpg_robot.cli import main
+
+main()

@@ -1,0 +1,313 @@
+"""Every sub-command of `ddpg-robot`: a dataclass of its options, and what it does when called.
+
+Rooms are imported inside the sub-commands, so that `--help` is instant and a bare install can use what it has.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Union
+
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg, subcommand
+
+from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
+from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
+from ddpg_robot.files import write_json
+
+Flag = Annotated[bool, FlagCreatePairsOff]
+Pairs = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="KEY=VALUE")]
+PolicyName = Annotated[Positional[str], arg(metavar="POLICY")]
+RunPath = Annotated[Positional[Path], arg(metavar="RUN")]
+OutFile = Annotated[Path | None, arg(metavar="FILE")]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent on a task, with a live progress line and TensorBoard logs. Ctrl-C writes a checkpoint first."""
+
+    task: Annotated[Positional[str], arg(metavar="TASK")]
+    """A task of this package (arm_reach) or any Gymnasium id with Box spaces (Pendulum-v1, HalfCheetah-v5)."""
+    preset: str = "default"
+    """Hyperparameters: `default`, or `paper` (Lillicrap et al. 2016)."""
+    steps: int = 100_000
+    """Environment steps."""
+    seed: int = 0
+    """Seed of everything random."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Run directory; must not exist unless --resume. Default: runs/TASK-seedN."""
+    resume: Flag = False
+    """Go on from the last checkpoint in the run directory."""
+    control_mode: Literal["effort", "pd"] | None = None
+    """Robot tasks: the network gives torque (`effort`) or joint targets (`pd`)."""
+    task_option: Pairs = ()
+    """Keyword of the task, repeatable: --task-option gravity_compensated=false."""
+    set: Pairs = ()
+    """Hyperparameter that differs from the preset, repeatable: --set gamma=0.98 --set actor_hidden=[400,300]."""
+    threads: int = 1
+    """CPU threads of torch; small networks run best with one."""
+
+    def __call__(self) -> int:
+        """Trains; returns the exit code."""
+        need("train", *(["sim"] if is_robot_task(self.task) else []))
+        from ddpg_robot.learn.config import TrainConfig
+        from ddpg_robot.learn.trainer import train
+
+        kwargs = key_values("--task-option", self.task_option)
+        if self.control_mode is not None:
+            kwargs["control_mode"] = self.control_mode
+        out = self.out or Path("runs") / f"{Path(self.task).name}-seed{self.seed}"
+        run = train(
+            TrainConfig(
+                task=task_id(self.task),
+                task_kwargs=kwargs,
+                preset=self.preset,
+                steps=self.steps,
+                seed=self.seed,
+                out=out,
+                resume=self.resume,
+                overrides=key_values("--set", self.set),
+                threads=self.threads,
+            )
+        )
+        print(f"Trained. Next: ddpg-robot evaluate {run}, ddpg-robot export {run} --out policy.onnx")
+        return 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a run or a policy file on fresh episodes: success, error, return. `--ros` adds the same over real DDS."""
+
+    source: Annotated[Positional[str], arg(metavar="RUN_OR_POLICY")]
+    """Run directory, policy file, or the name of a shipped policy (arm_reach)."""
+    task: Annotated[str | None, arg(metavar="TASK")] = None
+    """Task, when it is not the one that it was trained on."""
+    episodes: int = 100
+    """Number of episodes."""
+    seed: int = 1
+    """Seed of the episodes; never those of training."""
+    ros: Flag = False
+    """Also deploy the policy over ROS 2 and send it the same targets as messages (policy files only)."""
+    json: Flag = False
+    """Print JSON instead of a table."""
+    out: OutFile = None
+    """Also write everything measured, episode by episode, to this JSON file."""
+
+    def __call__(self) -> int:
+        """Evaluates; returns the exit code."""
+        need("sim", *(["ros"] if self.ros else []))
+        from ddpg_robot.learn.evaluate import evaluate
+
+        act, task, kwargs = actor_of(self.source, self.task)
+        progress = None if self.json else episode_progress
+        results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
+        if self.ros:
+            from ddpg_robot_ros.trial import run_trial
+
+            targets = [row["target"] for row in results["in_process"]["per_episode"]]
+            results["ros"] = run_trial(policy_path(self.source), targets)
+        found = results if self.ros else results["in_process"]
+        if self.out:
+            write_json(self.out, found)
+        rows = {place: figures(result) for place, result in results.items()}
+        if self.json:
+            print(json.dumps(rows if self.ros else rows["in_process"], indent=2))
+        else:
+            print_table(rows)
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Export a run's actor to one self-describing ONNX file; refuses unless it reproduces the actor (parity gate)."""
+
+    run: RunPath
+    """Run directory."""
+    out: Annotated[Path, arg(metavar="FILE")]
+    """Policy file to write."""
+    name: Annotated[str | None, arg(metavar="NAME")] = None
+    """Name in the manifest. Default: the file's."""
+    samples: int = 10_000
+    """Observations on which the graph must agree with torch."""
+    seed: int = 0
+    """Seed of the samples."""
+
+    def __call__(self) -> int:
+        """Exports; returns the exit code."""
+        need("export", "sim")
+        import_tasks()
+        from ddpg_robot_export.exporter import export_run
+
+        manifest = export_run(self.run, self.out, name=self.name, samples=self.samples, seed=self.seed)
+        error, samples = manifest.parity.max_abs_error, manifest.parity.samples
+        print(f"Wrote {self.out}. Parity: {error:.1e} of the output range on {samples} samples.")
+        print(f"Next: ddpg-robot evaluate {self.out}, ddpg-robot deploy {self.out}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show what a policy file says of itself: robot, control, observation, training, parity."""
+
+    file: PolicyName
+    """Policy file, or the name of a shipped policy."""
+    json: Flag = False
+    """Print the whole manifest as JSON."""
+
+    def __call__(self) -> int:
+        """Prints the manifest; returns the exit code."""
+        from ddpg_robot_export.inspection import format_policy, inspect_policy
+
+        found = inspect_policy(policy_path(self.file))
+        print(json.dumps(found, indent=2) if self.json else format_policy(found))
+        return 0
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check a policy file as a robot would before it trusts one: schema, hash, sizes, finite weights and outputs."""
+
+    file: PolicyName
+    """Policy file, or the name of a shipped policy."""
+
+    def __call__(self) -> int:
+        """Verifies; returns the exit code."""
+        from ddpg_robot_export.inspection import format_verification, verify_policy
+
+        print(format_verification(verify_policy(policy_path(self.file))))
+        return 0
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """Run a policy over ROS 2 without a ROS installation: plant, effort guard and policy node as three processes."""
+
+    file: PolicyName = "arm_reach"
+    """Policy file, or the name of a shipped policy."""
+    plant: bool = True
+    """Start the simulated arm; not when the real one is on the network."""
+    guard: bool = True
+    """Start the effort guard, which damps when the policy process dies."""
+    rate: Annotated[float | None, arg(metavar="HZ")] = None
+    """Loop rate, Hz; a whole multiple of the policy's. Default: the rate of its training."""
+    namespace: str = ""
+    """ROS namespace of all nodes."""
+    params_file: OutFile = None
+    """ROS parameter file (YAML)."""
+    duration: Annotated[float | None, arg(metavar="S")] = None
+    """Stop after this many seconds. Default: run until Ctrl-C."""
+
+    def __call__(self) -> int:
+        """Deploys until it is told to stop; returns the exit code."""
+        need("ros", *(["sim"] if self.plant else []))
+        from ddpg_robot_ros.deploy import deploy
+
+        return deploy(
+            policy_path(self.file),
+            plant=self.plant,
+            guard=self.guard,
+            rate=self.rate,
+            namespace=self.namespace,
+            params_file=self.params_file,
+            duration=self.duration,
+        )
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Run the simulated arm alone as a ROS 2 node that stands in for the hardware (all ROS arguments pass through)."""
+
+    ros_args: Positional[tuple[str, ...]] = ()
+    """For example: -- --ros-args -p rate:=500.0"""
+
+    def __call__(self) -> int:
+        """Runs the node until it is told to stop; returns the exit code."""
+        need("ros", "sim")
+        from ddpg_robot_ros.plant_node import main as plant
+
+        return plant(list(self.ros_args)) or 0
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Time this machine: one policy step (`inference`), or the loop over real DDS beside a bare sleep loop (`loop`)."""
+
+    what: Positional[Literal["inference", "loop"]]
+    """What to time."""
+    policy: Annotated[str, arg(metavar="POLICY")] = "arm_reach"
+    """Policy file, or the name of a shipped policy."""
+    rate: float = 500.0
+    """`loop`: ticks per second."""
+    seconds: float = 10.0
+    """Duration of each measurement, s."""
+    out: OutFile = None
+    """Also write the figures to this JSON file."""
+
+    def __call__(self) -> int:
+        """Measures and prints a table; returns the exit code."""
+        path = policy_path(self.policy)
+        if self.what == "inference":
+            need("export")
+            from ddpg_robot_export.latency import benchmark_inference
+
+            result = benchmark_inference(path, self.seconds)
+            if self.out:
+                write_json(self.out, result)
+            return 0
+        need("ros", "sim")
+        from ddpg_robot_ros.benchmark import benchmark_loop
+
+        benchmark_loop(path, self.rate, self.seconds, self.out)
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one self-contained report.html from a run directory and what was measured beside it."""
+
+    run: RunPath
+    """Directory of a demo (runs/demo) or of a training run."""
+
+    def __call__(self) -> int:
+        """Writes the report; returns the exit code."""
+        from ddpg_robot.report import write_report
+
+        print(f"Wrote {write_report(self.run)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole job: train, evaluate, export, drive over ROS, report. Interrupted, it goes on where it was."""
+
+    out: Annotated[Path, arg(metavar="DIR")] = Path("runs/demo")
+    """Directory of all results."""
+    fast: Flag = False
+    """Skip training and use the shipped policy."""
+    steps: int = 150_000
+    """Environment steps of the training."""
+    seed: int = 0
+    """Seed of the training."""
+
+    def __call__(self) -> int:
+        """Runs every stage that has no result yet; returns the exit code."""
+        need("train", "sim", "export")
+        from ddpg_robot.demo import run_demo
+
+        return run_demo(self.out, fast=self.fast, steps=self.steps, seed=self.seed)
+
+
+Command = Union[  # noqa: UP007 - tyro reads the annotations
+    Annotated[Demo, subcommand("demo")],
+    Annotated[Train, subcommand("train")],
+    Annotated[Evaluate, subcommand("evaluate")],
+    Annotated[Export, subcommand("export")],
+    Annotated[Inspect, subcommand("inspect")],
+    Annotated[Verify, subcommand("verify")],
+    Annotated[Deploy, subcommand("deploy")],
+    Annotated[Plant, subcommand("plant")],
+    Annotated[Benchmark, subcommand("benchmark")],
+    Annotated[Report, subcommand("report")],
+]
+"""Every sub-command, in the order in which `--help` lists them."""

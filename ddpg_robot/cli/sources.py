@@ -1,0 +1,158 @@
+"""What the words on the command line stand for: extras, tasks, policies, runs. Imports every room, lazily."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
+
+Act = Callable[[Any], Any]
+
+EXTRAS = {
+    "train": ("torch", "gymnasium", "safetensors", "rich", "tensorboard"),
+    "sim": ("gymnasium", "mujoco"),
+    "export": ("onnx", "torch", "safetensors"),
+    "ros": ("rclpy",),
+}
+"""Extra -> the modules that its sub-commands import."""
+
+
+def need(*extras: str) -> None:
+    """Checks that extras are installed.
+
+    Raises:
+        MissingExtraError: at least one is not; names it and the pip line that installs it.
+    """
+    absent = {extra: [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None] for extra in extras}
+    missing = {extra: names for extra, names in absent.items() if names}
+    if missing:
+        modules = ", ".join(dict.fromkeys(name for names in missing.values() for name in names))
+        hint = f'pip install "ddpg-robot[{",".join(missing)}]"'
+        if "ros" in missing:
+            hint += " (rclpy wheels: Linux x86-64; elsewhere source a ROS 2 installation)"
+        extra = f"extra {', '.join(missing)}"
+        raise MissingExtraError(mismatch("installed packages", f"no {modules}", extra, hint=hint))
+
+
+def import_tasks() -> dict[str, str]:
+    """Registers this package's tasks with Gymnasium; returns short name -> Gymnasium id, empty without MuJoCo."""
+    try:
+        from ddpg_robot_sim import TASKS
+    except ModuleNotFoundError:
+        return {}
+    return dict(TASKS)
+
+
+def is_robot_task(name: str) -> bool:
+    """True for the names of this package's tasks, which need MuJoCo; a Gymnasium id may do without."""
+    return ":" not in name and ("/" not in name or name.startswith("ddpg_robot/")) and "-v" not in name
+
+
+def task_id(name: str) -> str:
+    """The Gymnasium id of a task given by short name or id.
+
+    Raises:
+        ConfigError: neither a short name nor a registered id; lists the valid choices.
+    """
+    import gymnasium
+
+    tasks = import_tasks()
+    if name in tasks:
+        return tasks[name]
+    if ":" in name or name in gymnasium.registry:
+        return name
+    known = difflib.get_close_matches(name, gymnasium.registry, n=3)
+    raise ConfigError(mismatch("task", repr(name), "a task or a Gymnasium id", [*tasks, *known]))
+
+
+def policy_path(source: str) -> Path:
+    """The file of a policy given by path, or by the name of a shipped one.
+
+    Raises:
+        PolicyFileError: a bare name that is neither.
+    """
+    from ddpg_robot.policy import shipped_policy
+
+    path = Path(source)
+    return path if path.exists() or path.suffix or len(path.parts) > 1 else shipped_policy(source)
+
+
+def actor_of(source: str, task: str | None) -> tuple[Act, str, dict[str, Any]]:
+    """Opens a run directory or a policy file.
+
+    Returns:
+        Flat observation -> action in [-1, 1]; the Gymnasium id and keyword arguments of its task.
+
+    Raises:
+        DdpgRobotError: it cannot be opened, or does not fit the task.
+    """
+    if Path(source).is_dir():
+        need("train")
+        import_tasks()
+        from ddpg_robot.learn.checkpoint import load_actor
+
+        actor = load_actor(Path(source))
+        return actor.act, task_id(task or actor.task["task"]), actor.task["task_kwargs"]
+    from ddpg_robot.policy import OnnxPolicy
+
+    policy = OnnxPolicy.open(policy_path(source))
+    name = task_id(task or policy.manifest.training.task)
+    kwargs = {
+        "control_mode": policy.manifest.control.mode,
+        "gravity_compensated": policy.manifest.robot.gravity_compensated,
+    }
+    return policy_act(policy, name, kwargs), name, kwargs
+
+
+def policy_act(policy: Any, task: str, kwargs: dict[str, Any]) -> Act:
+    """A policy file as the task sees an agent: flat observation in, action in [-1, 1] out.
+
+    Raises:
+        ConfigError: the task's robot, control or observation is not the policy's.
+    """
+    import numpy as np
+
+    from ddpg_robot.learn.tasks import open_task
+    from ddpg_robot.spec import to_dict
+
+    with open_task(task, kwargs) as opened:
+        described = opened.describe()
+    if described["interface"] is None:
+        raise ConfigError(mismatch(f"robot of task '{task}'", "none", f"'{policy.manifest.robot.name}'"))
+    for part in ("robot", "control", "observation"):
+        found, wanted = described["interface"][part], to_dict(getattr(policy.interface, part))
+        if json.dumps(found) != json.dumps(wanted):
+            path, one, other = first_difference(found, wanted, part)
+            raise ConfigError(mismatch(f"{path} of task '{task}'", one, f"the policy's {other}"))
+    terms = policy.interface.observation.terms
+    ends = np.cumsum([term.size for term in terms])[:-1]
+    offset, scale = np.array(described["action_offset"]), np.array(described["action_scale"])
+    relative = described.get("target_relative", False)
+
+    def act(observation: Any) -> Any:
+        parts = np.split(observation[None], ends, axis=1)  # (1, size) each
+        named = {term.name: part for term, part in zip(terms, parts)}
+        output = policy.infer(named)[0]
+        if relative:
+            output = output - named["joint_position"][0]
+        return (output - offset) / scale
+
+    return act
+
+
+def first_difference(found: Any, wanted: Any, path: str) -> tuple[str, Any, Any]:
+    """Where two JSON values differ first: path, value here, value there."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in wanted:
+            if json.dumps(found.get(key)) != json.dumps(wanted[key]):
+                return first_difference(found.get(key), wanted[key], f"{path}.{key}")
+    if isinstance(found, (list, tuple)) and isinstance(wanted, (list, tuple)) and len(found) == len(wanted):
+        for i, (one, other) in enumerate(zip(found, wanted)):
+            if json.dumps(one) != json.dumps(other):
+                return first_difference(one, other, f"{path}[{i}]")
+    return path, found, wanted
