@@ -1,0 +1,122 @@
+"""The operator's side of a deployment: sends targets, watches the robot, asks for services."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PointStamped
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from ddpg_robot.spec import RobotSpec
+from ddpg_robot.state import RobotState
+from ddpg_robot_ros.convert import JointStateReader
+from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS, BackgroundExecutor, Newest
+
+SERVICE_WAIT_S = 10.0
+
+
+class Operator:
+    """A node of its own context beside a deployment; a context manager.
+
+    Args:
+        robot: the robot that is watched.
+        namespace: ROS namespace of the deployment.
+        domain: ROS domain; None for the environment's.
+
+    Attributes:
+        node: the node.
+        state: newest joint state, as `watch` read it last.
+        diagnostics: newest status of each name.
+    """
+
+    def __init__(self, robot: RobotSpec, namespace: str = "", domain: int | None = None) -> None:
+        self._context = Context()
+        rclpy.init(args=[], context=self._context, domain_id=domain)
+        self.node = Node("operator", context=self._context, namespace=namespace.strip("/"), use_global_arguments=False)
+        self.state = RobotState(robot.n_joints, robot.floating_base)
+        self.diagnostics: dict[str, DiagnosticStatus] = {}
+        self._reader = JointStateReader(robot.joint_names, "ignore")
+        self._joints = Newest(self.node, JointState, "joint_states", STATE_QOS)
+        self._effort = Newest(self.node, Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
+        self._target = self.node.create_publisher(PointStamped, "target", COMMAND_QOS)
+        self._pose = self.node.create_publisher(JointState, "plant_node/set_pose", COMMAND_QOS)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=50))
+        self._clients: dict[str, Any] = {}
+        self._executor = BackgroundExecutor(self.node)
+
+    def __enter__(self) -> Operator:
+        self._executor.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._executor.stop()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def watch(self) -> bool:
+        """Reads the newest joint state; False when there is none that was not read yet."""
+        message = self._joints.take()
+        return message is not None and self._reader.fill(message, self.state)
+
+    def effort(self) -> np.ndarray | None:
+        """The newest effort command that was not read yet ``(n,)``, N·m."""
+        message = self._effort.take()
+        return None if message is None else np.array(message.data)
+
+    def send_target(self, point: Sequence[float], frame: str = "") -> None:
+        """Publishes a target, m."""
+        message = PointStamped()
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        message.header.frame_id = frame
+        message.point.x, message.point.y, message.point.z = (float(value) for value in point)
+        self._target.publish(message)
+
+    def place(self, names: Sequence[str], position: Sequence[float]) -> None:
+        """Moves the simulated robot into a pose, rad."""
+        self._pose.publish(JointState(name=list(names), position=[float(value) for value in position]))
+
+    def ready(self) -> bool:
+        """True when the policy node listens to targets."""
+        return self._target.get_subscription_count() > 0
+
+    def active(self, node: str = "policy_node") -> bool:
+        """True when a lifecycle node is active."""
+        answer = self.call(GetState, f"{node}/get_state", GetState.Request(), timeout=2.0)
+        return answer is not None and answer.current_state.id == State.PRIMARY_STATE_ACTIVE
+
+    def trigger(self, service: str) -> Any | None:
+        """Calls a Trigger service; None when nobody answers."""
+        return self.call(Trigger, service, Trigger.Request())
+
+    def call(self, kind: type, service: str, request: Any, timeout: float = SERVICE_WAIT_S) -> Any | None:
+        """Calls a service; None when nobody answers within `timeout` s."""
+        client = self._clients.get(service)
+        if client is None:
+            client = self._clients[service] = self.node.create_client(kind, service)
+        deadline = time.monotonic() + timeout
+        if not client.wait_for_service(timeout):
+            return None
+        future = client.call_async(request)
+        while not future.done() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return future.result() if future.done() else None
+
+    def status(self, suffix: str) -> DiagnosticStatus | None:
+        """Newest diagnostic status whose name ends so."""
+        return next((one for name, one in self.diagnostics.items() if name.endswith(suffix)), None)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for one in message.status:
+            self.diagnostics[one.name] = one

@@ -1,0 +1,215 @@
+"""The control loop: a thread with absolute deadlines that turns the newest state into a safe effort, tick by tick."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddpg_robot.controller import PolicyController
+from ddpg_robot.errors import CommandError
+from ddpg_robot.rate import PeriodicLoop
+from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason, Verdict
+from ddpg_robot.spec import RobotSpec
+from ddpg_robot.state import Array
+from ddpg_robot_ros.inputs import CommandInput, StateInput
+from ddpg_robot_ros.timing import LoopTiming
+from ddpg_robot_ros.transport import steady_memory
+
+ZERO_TICKS = 3
+"""How often the farewell's zero effort is published."""
+
+
+@dataclass
+class Counts:
+    """What happened in all ticks since the loop was made."""
+
+    ticks: int = 0
+    lost: int = 0
+    clamped: int = 0
+    slewed: int = 0
+    barrier: int = 0
+    refused_commands: int = 0
+
+
+class ControlLoop:
+    """Runs one `PolicyController` on live inputs.
+
+    Before the first command the robot is damped. A trip, whatever its cause, is damped until `rearm`. `stop` ends in
+    damping, then zero. No exception leaves a tick: it becomes a trip.
+
+    Args:
+        controller: policy, control law and safety filter.
+        robot: the policy's robot.
+        limits: settings of the safety filter.
+        state: joint state (and IMU) input.
+        command: target or velocity input.
+        publish: sends an effort ``(n,)``, N·m.
+        on_event: called in the loop's thread when the verdict turns or a command is refused; must be quick.
+        shutdown_damping: how long `stop` damps before it sends zero, s.
+
+    Attributes:
+        timing: measurements of every tick.
+        counts: what happened.
+        refusal: why the last command was refused.
+    """
+
+    def __init__(
+        self,
+        controller: PolicyController,
+        robot: RobotSpec,
+        limits: SafetyLimits,
+        state: StateInput,
+        command: CommandInput,
+        publish: Callable[[Array], None],
+        on_event: Callable[[], None],
+        shutdown_damping: float,
+    ) -> None:
+        self.timing = LoopTiming()
+        self.counts = Counts()
+        self.refusal = ""
+        self._controller = controller
+        self._safety = controller.safety
+        self._state = state
+        self._command = command
+        self._publish = publish
+        self._on_event = on_event
+        self._period = 1 / controller.rate
+        self._farewell_ticks = math.ceil(shutdown_damping / self._period)
+        # A filter that is tripped for good is the damper: the same damping torque as after any trip.
+        self._damper = SafetyFilter(robot, limits, self._period)
+        self._damper.trip(TripReason.FAULT, "damping")
+        self._zero: Array = np.zeros(robot.n_joints)
+        self._requests: list[Callable[[], None]] = []
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.verdict = Verdict()
+
+    @property
+    def running(self) -> bool:
+        """True from `start` to the end of `stop`."""
+        return self._thread is not None
+
+    @property
+    def waiting(self) -> bool:
+        """True while no command has been given yet: the robot is damped."""
+        return not self._command.given
+
+    @property
+    def tripped(self) -> bool:
+        """True from a trip until `rearm`."""
+        return self._safety.tripped
+
+    def start(self) -> None:
+        """Begins to tick, with a soft start. A trip that was latched before stays latched."""
+        if not self.tripped:
+            self._controller.rearm()
+        self._command.forget()
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="control loop", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Damps, sends zero, and ends the thread."""
+        if self._thread is not None:
+            self._stopping.set()
+            self._thread.join()
+            self._thread = None
+
+    def trip(self, reason: TripReason, detail: str) -> None:
+        """Trips before the next tick (any thread)."""
+        self._request(lambda: self._safety.trip(reason, detail))
+
+    def rearm(self) -> None:
+        """Ends a trip before the next tick, with a soft start (any thread)."""
+        self._request(self._controller.rearm)
+
+    def _request(self, change: Callable[[], None]) -> None:
+        if self._thread is None:
+            change()
+        else:
+            self._requests.append(change)
+
+    def _run(self) -> None:
+        loop = PeriodicLoop(self._period)
+        lost_before = self.counts.lost
+        collect_every = max(1, round(1 / self._period))
+        with steady_memory():
+            loop.start()
+            while not self._stopping.is_set():
+                self._measured_tick(loop.wait())
+                self.counts.lost = lost_before + loop.lost
+                if loop.ticks % collect_every == 0:
+                    gc.collect()  # between ticks, never inside one
+            self._farewell(loop)
+
+    def _measured_tick(self, lateness: float) -> None:
+        began = time.perf_counter()
+        age = self._tick()
+        published = time.time()
+        since_state = published - self._state.latency_from if math.isfinite(age) else math.nan
+        self.timing.add(lateness, time.perf_counter() - began, age, since_state)
+        self.counts.ticks += 1
+
+    def _tick(self) -> float:
+        """Reads, decides, publishes. Returns the state's age, s."""
+        try:
+            while self._requests:
+                self._requests.pop(0)()
+            self._state.take()
+            self._take_command()
+            age = self._state.age()
+            verdict = self._step(age)
+        except Exception as error:  # nothing may stop the loop from damping
+            self._safety.trip(TripReason.FAULT, str(error) or repr(error))
+            age = self._state.age()
+            verdict = self._safety.step(self._zero, self._state.state, age)
+        self._publish(self._safety.effort)
+        self._note(verdict)
+        return age
+
+    def _take_command(self) -> None:
+        waiting = self.waiting
+        try:
+            if self._command.take() and waiting and not self.tripped:
+                self._controller.rearm()
+        except CommandError as error:
+            self.counts.refused_commands += 1
+            self.refusal = str(error)
+            self._on_event()
+
+    def _step(self, age: float) -> Verdict:
+        state = self._state.state
+        if self._safety.tripped:
+            return self._safety.step(self._zero, state, age)
+        if not self.waiting:
+            return self._controller.step(state, self._command.command, age)
+        self._damper.step(self._zero, state, age)
+        return self._safety.step(self._damper.effort, state, age)
+
+    def _note(self, verdict: Verdict) -> None:
+        counts = self.counts
+        counts.clamped += verdict.clamped
+        counts.slewed += verdict.slewed
+        counts.barrier += verdict.barrier
+        before, self.verdict = self.verdict, verdict
+        # While a trip is latched the verdict is one and the same object: another object is another trip, or its end.
+        if verdict is not before and (verdict.tripped or before.tripped):
+            self._on_event()
+
+    def _farewell(self, loop: PeriodicLoop) -> None:
+        for _ in range(self._farewell_ticks):
+            loop.wait()
+            with contextlib.suppress(Exception):  # an unusable state only ages
+                self._state.take()
+            self._damper.step(self._zero, self._state.state, self._state.age())
+            self._publish(self._damper.effort)
+        for _ in range(ZERO_TICKS):
+            loop.wait()
+            self._publish(self._zero)

@@ -1,0 +1,169 @@
+"""ROS messages -> `RobotState` and `Command`. Joints are matched by name; nothing here computes an observation.
+
+A field that is missing, of the wrong size, or speaks of other joints raises; a value that is not finite is passed on,
+because the safety filter is the one place that judges values.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ddpg_robot.errors import CommandError, JointMappingError, ObservationError, mismatch
+from ddpg_robot.spec import CommandSpec
+from ddpg_robot.state import Command, RobotState
+
+ExtraJoints = Literal["refuse", "ignore"]
+SHOWN_NAMES = 20
+
+
+def stamp_seconds(stamp: Any) -> float:
+    """builtin_interfaces/Time -> s."""
+    return float(stamp.sec) + float(stamp.nanosec) * 1e-9
+
+
+class JointStateReader:
+    """Fills a `RobotState` from sensor_msgs/JointState.
+
+    The order of a message's names is worked out once and reused as long as the names stay the same.
+
+    Args:
+        joint_names: the policy's joints, in its order.
+        extra_joints: ``refuse`` joints that the policy does not know, or ``ignore`` them (a gripper on the same topic).
+    """
+
+    def __init__(self, joint_names: Sequence[str], extra_joints: ExtraJoints = "refuse") -> None:
+        self._joints = list(joint_names)
+        self._ignore_extra = extra_joints == "ignore"
+        self._names: list[str] | None = None
+        self._order: np.ndarray | None = None
+
+    def fill(self, message: Any, state: RobotState) -> bool:
+        """Writes position, velocity and stamp into `state`.
+
+        Returns:
+            False when the message speaks of none of the joints and extra joints are ignored; `state` is then untouched.
+
+        Raises:
+            JointMappingError: joints are missing, unknown or named twice, or a field has the wrong size.
+        """
+        names = message.name
+        if names != self._names:
+            self._names = None
+            if self._ignore_extra and not set(names) & set(self._joints):
+                return False
+            self._order = self._map(names)
+            self._names = list(names)
+        self._check_size("position", message.position)
+        self._check_size("velocity", message.velocity)
+        state.position[:] = _doubles(message.position)[self._order]
+        state.velocity[:] = _doubles(message.velocity)[self._order]
+        state.stamp = stamp_seconds(message.header.stamp)
+        return True
+
+    def _map(self, names: Sequence[str]) -> np.ndarray:
+        if len(set(names)) != len(names):
+            twice = sorted(name for name, count in Counter(names).items() if count > 1)
+            raise JointMappingError(mismatch("joint_states names", f"{_listed(twice)} twice", "each joint once"))
+        missing = [joint for joint in self._joints if joint not in names]
+        if missing:
+            raise JointMappingError(
+                mismatch("joint_states", f"no {_listed(missing)} among {_listed(names)}", _listed(self._joints))
+            )
+        extra = [name for name in names if name not in self._joints]
+        if extra and not self._ignore_extra:
+            hint = "Set the parameter extra_joints to 'ignore' if they belong to another device"
+            found = f"unknown {_listed(extra)}"
+            raise JointMappingError(mismatch("joint_states", found, _listed(self._joints), hint=hint))
+        return np.array([names.index(joint) for joint in self._joints])
+
+    def _check_size(self, field: str, values: Sequence[float]) -> None:
+        assert self._names is not None
+        if len(values) == len(self._names):
+            return
+        found = f"{len(values)} values" if len(values) else "it empty"
+        hint = None
+        if not len(values):
+            hint = f"Let the joint_state_broadcaster publish the {field} interface of every joint"
+        expected = f"{len(self._names)}, one per name"
+        raise JointMappingError(mismatch(f"joint_states {field}", found, expected, hint=hint))
+
+
+class ImuReader:
+    """Fills the base's orientation and angular velocity of a `RobotState` from sensor_msgs/Imu (REP-145)."""
+
+    def fill(self, message: Any, state: RobotState) -> float:
+        """Writes orientation and angular velocity into `state`.
+
+        Returns:
+            The message's stamp, s.
+
+        Raises:
+            ObservationError: the sensor gives no orientation (first covariance -1, or a zero quaternion).
+        """
+        q, w = message.orientation, message.angular_velocity
+        norm = (q.w * q.w + q.x * q.x + q.y * q.y + q.z * q.z) ** 0.5
+        if message.orientation_covariance[0] == -1.0 or norm < 0.5:
+            raise ObservationError(mismatch("imu orientation", "none", "a unit quaternion, base to world"))
+        state.orientation_wxyz[:] = (q.w / norm, q.x / norm, q.y / norm, q.z / norm)
+        state.angular_velocity[:] = (w.x, w.y, w.z)
+        return stamp_seconds(message.header.stamp)
+
+
+class PointReader:
+    """Fills a `Command` of kind ``point`` from geometry_msgs/PointStamped."""
+
+    def __init__(self, spec: CommandSpec) -> None:
+        self._spec = spec
+
+    def fill(self, message: Any, command: Command) -> None:
+        """Writes the point into `command`; a refused one leaves the command as it was.
+
+        Raises:
+            CommandError: the point is in another frame, not finite, or outside the policy's bounds.
+        """
+        spec, point = self._spec, (message.point.x, message.point.y, message.point.z)
+        if message.header.frame_id not in ("", spec.frame):
+            raise CommandError(mismatch("target frame", repr(message.header.frame_id), repr(spec.frame)))
+        for axis, value, low, high in zip("xyz", point, spec.lower, spec.upper):
+            if not low <= value <= high:
+                raise CommandError(mismatch(f"target {axis}", f"{value:g}", f"{low:g} .. {high:g} {spec.unit}"))
+        command.values[:] = point
+        command.stamp = stamp_seconds(message.header.stamp)
+
+
+class TwistReader:
+    """Fills a `Command` of kind ``velocity`` (forward, left, turn) from geometry_msgs/Twist or TwistStamped."""
+
+    def __init__(self, spec: CommandSpec) -> None:
+        self._spec = spec
+        self._lower, self._upper = np.array(spec.lower), np.array(spec.upper)
+
+    def fill(self, message: Any, command: Command) -> None:
+        """Writes the velocity into `command`, clipped to the policy's bounds as is usual for cmd_vel.
+
+        Raises:
+            CommandError: the velocity is in another frame or not finite.
+        """
+        twist = getattr(message, "twist", message)
+        header = getattr(message, "header", None)
+        if header is not None and header.frame_id not in ("", self._spec.frame):
+            raise CommandError(mismatch("cmd_vel frame", repr(header.frame_id), repr(self._spec.frame)))
+        values = np.array([twist.linear.x, twist.linear.y, twist.angular.z])
+        if not np.isfinite(values).all():
+            raise CommandError(mismatch("cmd_vel", values.tolist(), "finite numbers"))
+        np.clip(values, self._lower, self._upper, out=command.values)
+        command.stamp = stamp_seconds(header.stamp) if header is not None else 0.0
+
+
+def _doubles(values: Any) -> np.ndarray:
+    """A view of a message's ``float64[]`` field (an ``array.array``), without a copy."""
+    return np.frombuffer(values, dtype=np.float64)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name[:40]}'" for name in names[:SHOWN_NAMES]) or "no joints"
+    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"

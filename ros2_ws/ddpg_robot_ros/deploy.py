@@ -1,0 +1,84 @@
+"""Drives a robot, simulated or real, with a policy file: the processes that the launch file starts, without launch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ddpg_robot_ros.processes import Deployment, ProcessFailedError, ros_arguments
+from ddpg_robot_ros.transport import StopSignal
+
+POLL_S = 0.1
+
+
+def deploy(
+    policy: str | Path,
+    plant: bool = True,
+    guard: bool = True,
+    rate: float | None = None,
+    namespace: str = "",
+    params_file: str | Path | None = None,
+    duration: float | None = None,
+) -> int:
+    """Runs until Ctrl-C, SIGTERM, `duration` s, or until a node ends by itself. Ends in damping, then zero effort.
+
+    Args:
+        policy: policy file.
+        plant: start the simulated robot; False drives a real one.
+        guard: put the effort guard between policy and controller.
+        rate: ticks per second, a whole multiple of the policy's; None as trained.
+        namespace: ROS namespace of all nodes.
+        params_file: ROS parameter file for all nodes.
+        duration: stop by itself after so many s.
+
+    Returns:
+        Exit status: 0, or 1 when a node ended by itself.
+
+    Raises:
+        PolicyFileError: not a policy. RateError: not a whole multiple of the policy's rate.
+    """
+    deployment = Deployment(policy, plant, guard, rate, namespace, params_file, environment=discovery(plant))
+    stop = StopSignal()
+    started = time.monotonic()
+    with deployment:
+        while not stop.wait(POLL_S):
+            try:
+                deployment.check()
+            except ProcessFailedError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 1
+            if duration is not None and time.monotonic() - started > duration:
+                break
+    return 0
+
+
+def run_plant(
+    model: str = "arm_reach",
+    rate: float = 500.0,
+    gravity_compensation: bool = True,
+    joint_order: tuple[str, ...] = (),
+    namespace: str = "",
+    publish_clock: bool = False,
+) -> int:
+    """Runs the simulated robot alone, in this process, until Ctrl-C. Parameters as those of plant_node."""
+    from ddpg_robot_ros.plant_node import main as plant_main  # MuJoCo is not there on a robot
+
+    parameters: dict[str, Any] = {
+        "model": model,
+        "rate": float(rate),
+        "gravity_compensation": gravity_compensation,
+        "publish_clock": publish_clock,
+    }
+    if joint_order:
+        parameters["joint_order"] = list(joint_order)
+    os.environ.update(discovery(simulated=True))
+    return plant_main(["plant_node", *ros_arguments(parameters, namespace=namespace)])
+
+
+def discovery(simulated: bool) -> dict[str, str]:
+    """A simulated robot stays on this machine unless the user's environment says otherwise."""
+    chosen = {"ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"} & set(os.environ)
+    return {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"} if simulated and not chosen else {}

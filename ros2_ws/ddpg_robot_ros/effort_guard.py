@@ -1,0 +1,244 @@
+"""The effort guard: a small process between policy and controller that never lets go of the robot.
+
+Forward controllers hold the last command for ever. The guard passes commands on, clamped; when they stop coming it
+publishes damping itself from ``joint_states``, and goes on doing so until they come again. It reads the limits from the
+policy file's manifest and runs no policy: neither torch nor ONNX Runtime is loaded here.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+import sys
+import time
+from collections.abc import Sequence
+from enum import Enum
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from ddpg_robot.errors import DdpgRobotError, mismatch
+from ddpg_robot.policy import read_manifest
+from ddpg_robot.rate import PeriodicLoop
+from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason
+from ddpg_robot_ros.diagnostics import status
+from ddpg_robot_ros.inputs import StateInput
+from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
+from ddpg_robot_ros.transport import (
+    COMMAND_QOS,
+    MessageWait,
+    Newest,
+    StopSignal,
+    serving,
+    start_ros,
+    steady_memory,
+)
+
+IDLE_WAIT_S = 0.1
+ZERO_COMMANDS = 3
+DIAGNOSTICS_PERIOD_S = 1.0
+
+PARAMETERS = (
+    Parameter("policy", "arm_reach", "Policy file (.onnx) or shipped policy whose robot is guarded."),
+    Parameter("timeout_periods", 3.0, "Damp when commands stop for this many periods of the policy.", 0.5, 100.0),
+    Parameter("effort_scale", 1.0, "Clamp at this share of the effort limits; they cannot be widened.", 0.0, 1.0),
+    Parameter("state_timeout_periods", 2.0, "Oldest usable state, in periods of the policy.", 0.5, 100.0),
+    Parameter("extra_joints", "refuse", "Joints that the policy does not know.", choices=("refuse", "ignore")),
+    Parameter("age_source", "stamp", "What a state's age is counted from.", choices=("stamp", "receipt")),
+    Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
+)
+
+
+class Mode(Enum):
+    """What the guard does."""
+
+    IDLE = "no command yet"
+    PASS = "passing commands"
+    DAMP = "commands stopped: damping"
+    REFUSE = "two publishers: damping until ~/rearm"
+
+
+class EffortGuard(Node):
+    """Passes effort commands from ``policy/commands`` to ``effort_controller/commands``, and damps without them."""
+
+    def __init__(self) -> None:
+        super().__init__("effort_guard")
+        declare(self, PARAMETERS)
+        manifest = read_manifest(policy_path(value(self, "policy")))
+        robot, period = manifest.robot, manifest.control.period
+        self._n = robot.n_joints
+        self._limit = np.array([joint.effort_limit for joint in robot.joints]) * value(self, "effort_scale")
+        self._period = manifest.control.loop_period
+        self._timeout = value(self, "timeout_periods") * period
+        self._farewell_ticks = math.ceil(value(self, "shutdown_damping") / self._period)
+        limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * period)
+        self._damper = SafetyFilter(robot, limits, self._period)
+        self._damper.trip(TripReason.FAULT, "damping")
+        self._zero = np.zeros(self._n)
+        self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"))
+        self._commands = Newest(self, Float64MultiArray, "policy/commands", COMMAND_QOS)
+        self._wait = MessageWait(self, self._commands)
+        self._publisher = self.create_publisher(Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
+        self._message = Float64MultiArray(data=array.array("d", bytes(8 * self._n)))
+        self._effort = np.frombuffer(self._message.data)  # writing here writes the message
+        self._mode = Mode.IDLE
+        self._deadline = math.inf
+        self._silenced = 0  # publishers that were there when commands stopped
+        self._sequence = 0
+        self._rearm = False
+        self._counts = {"passed": 0, "clamped": 0, "dropped": 0, "damped": 0}
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self.create_service(Trigger, "~/rearm", self._on_rearm)
+
+    def run(self, stop: StopSignal) -> None:
+        """Guards until told to stop; then damps and sends zero."""
+        while not stop.is_set():
+            self._guard(stop)
+        if self._mode is not Mode.IDLE:
+            self._farewell()
+
+    # The guard's own thread
+
+    def _guard(self, stop: StopSignal) -> None:
+        try:
+            if self._mode in (Mode.IDLE, Mode.PASS):
+                self._forward()
+            else:
+                self._hold(stop)
+        except Exception as error:  # a guard that dies is a held torque
+            self.get_logger().error(f"{type(error).__name__}: {error}")
+            self._enter(Mode.DAMP)
+
+    def _forward(self) -> None:
+        timeout = min(IDLE_WAIT_S, max(0.0, self._deadline - time.monotonic()))
+        if self._wait.wait(timeout):
+            self._accept()
+        if time.monotonic() > self._deadline:
+            self._silenced = self._commands.publishers
+            self._enter(Mode.DAMP)
+
+    def _hold(self, stop: StopSignal) -> None:
+        """Damps tick by tick until commands come again (or a rearm, where two publishers were refused)."""
+        loop = PeriodicLoop(self._period)
+        loop.start()
+        while not stop.is_set():
+            loop.wait()
+            if self._mode is Mode.REFUSE:
+                self._commands.take()
+                if self._rearm:
+                    self._rearm = False
+                    self._enter(Mode.DAMP)
+            elif self._accept():
+                return
+            self._damp()
+
+    def _accept(self) -> bool:
+        """Takes the newest command and passes it on, clamped. True when one was passed."""
+        message = self._commands.take()
+        if message is None:
+            return False
+        if self._two_publishers():
+            self._enter(Mode.REFUSE)
+            return False
+        values = np.frombuffer(message.data) if len(message.data) else self._zero[:0]
+        if len(values) != self._n or not np.isfinite(values).all():
+            self._counts["dropped"] += 1
+            found = f"{len(values)} values" if len(values) != self._n else values.tolist()
+            text = mismatch("effort command", found, f"{self._n} finite values")
+            self.get_logger().error(text, throttle_duration_sec=1.0)
+            return False
+        np.clip(values, -self._limit, self._limit, out=self._effort)
+        self._publisher.publish(self._message)
+        self._counts["passed"] += 1
+        self._counts["clamped"] += bool((self._effort != values).any())
+        self._deadline = time.monotonic() + self._timeout
+        if self._mode is not Mode.PASS:
+            self._enter(Mode.PASS)
+        return True
+
+    def _two_publishers(self) -> bool:
+        """True when more than one process commands.
+
+        A killed process stays in the graph until its lease ends, so publishers that fell silent do not count; if one of
+        them speaks again beside another, sequence numbers go backwards.
+        """
+        publishers = self._commands.publishers
+        self._silenced = min(self._silenced, max(0, publishers - 1))
+        sequence = int(self._commands.info.get("publication_sequence_number") or 0)
+        backwards = self._mode is Mode.PASS and sequence < self._sequence
+        self._sequence = sequence
+        return publishers - self._silenced > 1 or backwards
+
+    def _damp(self) -> None:
+        try:
+            self._state.take()
+        except DdpgRobotError as error:  # the state ages; the damper sends zero where the velocity is not known
+            self.get_logger().error(str(error), throttle_duration_sec=1.0)
+        self._damper.step(self._zero, self._state.state, self._state.age())
+        self._effort[:] = self._damper.effort
+        self._publisher.publish(self._message)
+        self._counts["damped"] += 1
+
+    def _farewell(self) -> None:
+        loop = PeriodicLoop(self._period)
+        loop.start()
+        for _ in range(self._farewell_ticks):
+            loop.wait()
+            self._damp()
+        self._effort[:] = 0.0
+        for _ in range(ZERO_COMMANDS):
+            loop.wait()
+            self._publisher.publish(self._message)
+
+    def _enter(self, mode: Mode) -> None:
+        if mode is not self._mode:
+            text = f"{mode.value} (before: {self._mode.value})"
+            self._mode = mode
+            if mode is Mode.PASS:
+                self.get_logger().info(text)
+            else:
+                self.get_logger().error(text)
+
+    # The executor's thread
+
+    def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        others = self._commands.publishers - self._silenced
+        response.success = others <= 1
+        if not response.success:
+            response.message = mismatch(f"publishers on {self._commands.topic}", others, 1)
+        elif self._mode is Mode.REFUSE:
+            self._rearm = True
+        return response
+
+    def _publish_diagnostics(self) -> None:
+        levels = {Mode.IDLE: DiagnosticStatus.WARN, Mode.PASS: DiagnosticStatus.OK}
+        level, text = levels.get(self._mode, DiagnosticStatus.ERROR), self._mode.value
+        rivals = self.count_publishers(self._publisher.topic_name) - 1
+        if rivals > 0:
+            level = DiagnosticStatus.ERROR
+            text += f"; {rivals} others publish on {self._publisher.topic_name}, past the guard"
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status.append(status(f"{self.get_fully_qualified_name()}: guard", level, text, self._counts))
+        self._diagnostics.publish(message)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point of the executable."""
+    stop = start_ros(args)
+    try:
+        node = EffortGuard()
+    except DdpgRobotError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with serving(node), steady_memory():
+        node.run(stop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

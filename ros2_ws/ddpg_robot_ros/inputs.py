@@ -1,0 +1,163 @@
+"""What the loop reads every tick: the newest robot state with its age, and the newest command."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from geometry_msgs.msg import PointStamped, Twist, TwistStamped
+from rclpy.node import Node
+from sensor_msgs.msg import Imu, JointState
+
+from ddpg_robot.spec import CommandSpec, RobotSpec
+from ddpg_robot.state import Command, RobotState
+from ddpg_robot_ros.convert import ExtraJoints, ImuReader, JointStateReader, PointReader, TwistReader
+from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS, Newest
+
+AgeSource = Literal["stamp", "receipt"]
+
+
+class Age:
+    """How old a stream of stamped messages is.
+
+    The age is the time since a message with a new stamp arrived, on the monotonic clock, or the time since the newest
+    stamp, on the ROS clock, whichever is larger: a frozen stamp, a slow network and a silent publisher all show. A
+    stamp in the future shows as a negative age. Messages without stamp (zero) have the first kind of age only.
+    """
+
+    def __init__(self, ros_now: Callable[[], float], source: AgeSource) -> None:
+        self._ros_now = ros_now
+        self._use_stamp = source == "stamp"
+        self._stamp = math.nan
+        self._fresh_at = -math.inf
+
+    def saw(self, stamp: float) -> None:
+        """A message with this stamp (s) has just been taken."""
+        if stamp != self._stamp or stamp == 0.0:
+            self._stamp = stamp
+            self._fresh_at = time.monotonic()
+
+    def now(self) -> float:
+        """Age, s; infinite before the first message."""
+        since_receipt = time.monotonic() - self._fresh_at
+        if not self._use_stamp or self._stamp == 0.0 or since_receipt == math.inf:
+            return since_receipt
+        since_stamp = self._ros_now() - self._stamp
+        return since_stamp if abs(since_stamp) > since_receipt else since_receipt
+
+
+class StateInput:
+    """Newest joint states, and IMU where the base floats.
+
+    Attributes:
+        state: the newest state; joints in the policy's order.
+        latency_from: stamp of the newest joint state by its sender's clock, s (the stamp, or when it was published).
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        robot: RobotSpec,
+        extra_joints: ExtraJoints,
+        age_source: AgeSource,
+        subscribe: type[Newest] = Newest,
+    ) -> None:
+        self.state = RobotState(robot.n_joints, robot.floating_base)
+        self.latency_from = 0.0
+        now = ros_clock(node)
+        self._joints = subscribe(node, JointState, "joint_states", STATE_QOS)
+        self._reader = JointStateReader(robot.joint_names, extra_joints)
+        self._joint_age = Age(now, age_source)
+        self._imu = subscribe(node, Imu, "imu", STATE_QOS) if robot.floating_base else None
+        self._imu_reader = ImuReader()
+        self._imu_age = Age(now, age_source)
+
+    def take(self) -> None:
+        """Takes what is new.
+
+        Raises:
+            JointMappingError, ObservationError: the newest message cannot be used; the state keeps its old values.
+        """
+        message = self._joints.take()
+        if message is not None and self._reader.fill(message, self.state):
+            self._joint_age.saw(self.state.stamp)
+            self.latency_from = self.state.stamp or self._joints.info["source_timestamp"] * 1e-9
+        if self._imu is not None:
+            message = self._imu.take()
+            if message is not None:
+                self._imu_age.saw(self._imu_reader.fill(message, self.state))
+
+    def age(self) -> float:
+        """Age of the state (of its oldest part), s; infinite before the first one."""
+        age = self._joint_age.now()
+        return age if self._imu is None else max(age, self._imu_age.now(), key=abs)
+
+    def describe(self) -> str:
+        """Topics and how many publish on them, for messages."""
+        inputs = [self._joints] if self._imu is None else [self._joints, self._imu]
+        return ", ".join(f"{one.topic} ({one.publishers} publishers)" for one in inputs)
+
+    def destroy(self) -> None:
+        """Ends the subscriptions."""
+        self._joints.destroy()
+        if self._imu is not None:
+            self._imu.destroy()
+
+
+class CommandInput:
+    """Newest target (a point) or velocity.
+
+    Attributes:
+        command: the newest command that was accepted.
+        given: True once there is one.
+    """
+
+    def __init__(self, node: Node, spec: CommandSpec, stamped_twist: bool, subscribe: type[Newest] = Newest) -> None:
+        self.command = Command(spec.size)
+        self._is_point = spec.kind == "point"
+        self._reader: PointReader | TwistReader
+        if self._is_point:
+            self._reader = PointReader(spec)
+            self._newest = subscribe(node, PointStamped, "target", COMMAND_QOS)
+        else:
+            self._reader = TwistReader(spec)
+            self._newest = subscribe(node, TwistStamped if stamped_twist else Twist, "cmd_vel", COMMAND_QOS)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops the command and one that may be waiting: a robot that starts again must be asked again."""
+        self._newest.take()
+        self.command.values[:] = 0.0
+        self.given = not self._is_point  # no velocity asked for means: stand
+
+    def take(self) -> bool:
+        """Takes what is new; True when a new command was accepted.
+
+        Raises:
+            CommandError: the newest command cannot be used; the one before stays in force.
+        """
+        message = self._newest.take()
+        if message is None:
+            return False
+        self._reader.fill(message, self.command)
+        self.given = True
+        return True
+
+    @property
+    def topic(self) -> str:
+        """Resolved name of the command's topic."""
+        return self._newest.topic
+
+    def destroy(self) -> None:
+        """Ends the subscription."""
+        self._newest.destroy()
+
+
+def ros_clock(node: Node) -> Callable[[], float]:
+    """ROS time in s: the system clock, or ``/clock`` when ``use_sim_time`` is set."""
+    if node.get_parameter("use_sim_time").value:
+        clock = node.get_clock()
+        return lambda: clock.now().nanoseconds * 1e-9
+    return time.time

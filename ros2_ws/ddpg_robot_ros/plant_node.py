@@ -1,0 +1,166 @@
+"""The plant node: a simulated robot in real time, behind the topics of a real one.
+
+Publishes ``joint_states`` (effort: what the motors exerted), takes ``effort_controller/commands``. When commands stop
+it holds by damping, as an arm's firmware does. On SIGINT it outlives its controllers: their farewell must reach it.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from ddpg_robot.errors import ConfigError, DdpgRobotError, mismatch
+from ddpg_robot.rate import PeriodicLoop
+from ddpg_robot_ros.parameters import Parameter, declare, value
+from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, find_model
+from ddpg_robot_ros.transport import (
+    COMMAND_QOS,
+    STATE_QOS,
+    Newest,
+    StopSignal,
+    serving,
+    start_ros,
+    steady_memory,
+)
+
+OUTLIVE_S = 3.0
+
+PARAMETERS = (
+    Parameter("model", "arm_reach", "MJCF file, or the name of a model of ddpg_robot_sim."),
+    Parameter("rate", 500.0, "joint_states per second.", 1.0, 5000.0),
+    Parameter("joint_order", [""], "Order of the joints in joint_states; [''] = the model's."),
+    Parameter("command_order", [""], "Order of the joints in commands; [''] = the model's."),
+    Parameter("gravity_compensation", True, "False switches off the gravity compensation that the model has."),
+    Parameter("command_timeout", 0.1, "Hold by damping when commands are older than this, s.", 0.001, 60.0),
+    Parameter("publish_clock", False, "Publish /clock and stamp with simulated time."),
+)
+
+
+class PlantNode(Node):
+    """A `Plant` behind ROS topics."""
+
+    def __init__(self) -> None:
+        super().__init__("plant_node")
+        declare(self, PARAMETERS)
+        self._plant = Plant(find_model(value(self, "model")), value(self, "gravity_compensation"))
+        names = self._plant.joint_names
+        self._state_order = self._order("joint_order")
+        self._command_order = np.argsort(self._order("command_order"))
+        self._timeout = value(self, "command_timeout")
+        self._command_at = -math.inf
+        self._complaint = ""
+        self._message = JointState(name=[names[i] for i in self._state_order])
+        for field in ("position", "velocity", "effort"):
+            setattr(self._message, field, array.array("d", bytes(8 * len(names))))
+        # Views of the message's own memory: filling them fills the message.
+        self._position = np.frombuffer(self._message.position)
+        self._velocity = np.frombuffer(self._message.velocity)
+        self._effort = np.frombuffer(self._message.effort)
+        self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
+        self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
+        self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
+        self._clock = self.create_publisher(Clock, "/clock", 10) if value(self, "publish_clock") else None
+
+    def run(self, stop: StopSignal) -> None:
+        """Simulates until told to stop, and on until the last controller is gone, at most `OUTLIVE_S`."""
+        loop = PeriodicLoop(1 / value(self, "rate"))
+        collect_every = round(value(self, "rate"))
+        loop.start()
+        last, stop_at = time.monotonic(), math.inf
+        while time.monotonic() < stop_at:
+            loop.wait()
+            self._take_pose()
+            self._take_command()
+            now = time.monotonic()
+            behind = min(now - last, MAX_CATCH_UP_S)
+            last = now - behind + self._plant.advance(behind) * self._plant.timestep
+            self._publish()
+            if loop.ticks % collect_every == 0:
+                gc.collect()
+            if stop.is_set():
+                stop_at = min(stop_at, now + OUTLIVE_S)
+                if self._commands.publishers == 0:
+                    break
+
+    def _take_command(self) -> None:
+        message = self._commands.take()
+        now = time.monotonic()
+        if message is not None:
+            values = np.frombuffer(message.data) if len(message.data) else np.zeros(0)
+            expected = len(self._plant.joint_names)
+            if len(values) != expected:
+                self._complain(mismatch("effort command", f"{len(values)} values", f"{expected} values"))
+            elif not np.isfinite(values).all():
+                self._complain(mismatch("effort command", values.tolist(), "finite numbers"))
+            else:
+                self._plant.command(values[self._command_order])
+                self._command_at = now
+        if now - self._command_at > self._timeout:
+            self._plant.command(None)
+
+    def _take_pose(self) -> None:
+        message = self._poses.take()
+        if message is None:
+            return
+        try:
+            self._plant.place(message.name, message.position)
+        except DdpgRobotError as error:
+            self._complain(str(error))
+
+    def _publish(self) -> None:
+        order, message = self._state_order, self._message
+        self._position[:] = self._plant.position[order]
+        self._velocity[:] = self._plant.velocity[order]
+        self._effort[:] = self._plant.applied[order]
+        nanoseconds = time.time_ns() if self._clock is None else round(self._plant.time * 1e9)
+        stamp = message.header.stamp
+        stamp.sec, stamp.nanosec = divmod(nanoseconds, 1_000_000_000)
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=stamp))
+        self._states.publish(message)
+
+    def _order(self, parameter: str) -> np.ndarray:
+        """Indices of the model's joints in the order that a parameter names."""
+        names, wanted = list(self._plant.joint_names), list(value(self, parameter))
+        if wanted == [""]:
+            return np.arange(len(names))
+        if sorted(wanted) != sorted(names):
+            raise ConfigError(mismatch(f"parameter '{parameter}'", wanted, "each joint once", names))
+        return np.array([names.index(name) for name in wanted])
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self.get_logger().error(text)
+            self._complaint = text
+
+
+def run(make_node: Callable[[], PlantNode], args: Sequence[str] | None = None) -> int:
+    """Runs a plant until SIGINT or SIGTERM. Returns the exit status."""
+    stop = start_ros(args)
+    try:
+        node = make_node()
+    except DdpgRobotError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with serving(node), steady_memory():
+        node.run(stop)
+    return 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point of the executable."""
+    return run(PlantNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

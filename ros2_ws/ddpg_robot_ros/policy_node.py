@@ -1,0 +1,281 @@
+"""The policy node: joint states in, safe effort out, at the rate that the policy was trained for.
+
+A lifecycle node. Configure opens and checks the policy, activate waits for the robot's state and starts the loop.
+The loop is a thread of its own (`ControlLoop`); the executor only serves lifecycle, services, parameters, diagnostics.
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from ddpg_robot.controller import PolicyController
+from ddpg_robot.errors import DdpgRobotError, JointMappingError, mismatch
+from ddpg_robot.policy import OnnxPolicy
+from ddpg_robot.safety import SafetyLimits, TripReason
+from ddpg_robot.state import Array
+from ddpg_robot_ros.control_loop import ControlLoop
+from ddpg_robot_ros.diagnostics import loop_status
+from ddpg_robot_ros.inputs import CommandInput, StateInput
+from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
+from ddpg_robot_ros.transport import COMMAND_QOS, Newest, StopSignal, serving, start_ros
+
+COMMANDS_TOPIC = "effort_controller/commands"
+DIAGNOSTICS_PERIOD_S = 1.0
+REARM_WAIT_S = 0.5
+
+PARAMETERS = (
+    Parameter("policy", "arm_reach", "Policy file (.onnx), or the name of a shipped policy."),
+    Parameter("rate", 0.0, "Ticks per second, a whole multiple of the policy's rate; 0 = as trained.", 0.0, 10_000.0),
+    Parameter("autostart", False, "Configure and activate at start; a failure ends the process."),
+    Parameter("state_wait", 10.0, "How long activation waits for the first usable state, s.", 0.0, 3600.0),
+    Parameter("state_timeout_periods", 2.0, "Oldest usable state, in periods of the policy.", 0.5, 100.0),
+    Parameter("age_source", "stamp", "What a state's age is counted from.", choices=("stamp", "receipt")),
+    Parameter("extra_joints", "refuse", "Joints that the policy does not know.", choices=("refuse", "ignore")),
+    Parameter("stamped_twist", True, "cmd_vel is TwistStamped; false for Twist."),
+    Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
+    Parameter("timing_log", "", "File (.npz) for the timing of every tick, written when the loop stops."),
+    Parameter("safety.position_tolerance", 0.01, "Trip this far beyond a position limit, rad.", 0.0, 0.2),
+    Parameter("safety.velocity_tolerance", 0.05, "Trip at this fraction above the velocity limit.", 0.0, 0.5),
+    Parameter("safety.position_margin", 0.15, "The barrier fades effort over this distance, rad.", 0.001, 3.0),
+    Parameter("safety.velocity_ceiling", 0.8, "The barrier brakes beyond this share of the velocity limit.", 0.1, 1.0),
+    Parameter("safety.velocity_margin", 0.5, "The barrier fades effort over this share of the limit.", 0.001, 1.0),
+    Parameter("safety.lookahead", 0.1, "The barrier looks this far ahead, s.", 0.0, 1.0),
+    Parameter("safety.tilt_limit", 0.8, "Largest tilt of a floating base, rad.", 0.0, 3.15),
+    Parameter("safety.soft_start", 0.5, "Effort grows from zero over this time after a start or rearm, s.", 0.0, 10.0),
+)
+
+
+class PolicyNode(LifecycleNode):
+    """Runs one policy file on one robot.
+
+    Args:
+        stop: ends waits when the process shall end.
+    """
+
+    loop_type: type[ControlLoop] = ControlLoop
+    subscription_type: type[Newest] = Newest
+
+    def __init__(self, stop: StopSignal) -> None:
+        super().__init__("policy_node")
+        self._stop = stop
+        self._loop: ControlLoop | None = None
+        self._policy: OnnxPolicy | None = None
+        declare(self, PARAMETERS)
+        self.add_on_set_parameters_callback(self._check_change)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._event = self.create_guard_condition(self._on_event)
+        self._seen_refusals = 0
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        self.create_service(Trigger, "~/estop", self._on_estop)
+        self.create_service(Trigger, "~/rearm", self._on_rearm)
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Opens and checks the policy, checks the rate, subscribes."""
+        return self._guarded(self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Waits for the robot's state and starts the loop."""
+        return self._guarded(self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Damps, sends zero, ends the loop."""
+        return self._guarded(self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lets go of policy and subscriptions."""
+        return self._guarded(self._cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As deactivate and cleanup, from any state."""
+        return self._guarded(self._cleanup)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As shutdown; the node can then be configured again."""
+        return self._guarded(self._cleanup)
+
+    def autostart(self) -> bool:
+        """Configures and activates; False, after a line in the log, when either fails."""
+        done = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == done and self.trigger_activate() == done
+
+    def _guarded(self, change: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            change()
+        except DdpgRobotError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # rclpy would swallow it without a word
+            self.get_logger().error(f"{type(error).__name__}: {error}")
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        self._policy = policy = OnnxPolicy.open(policy_path(value(self, "policy")))
+        robot, control = policy.manifest.robot, policy.manifest.control
+        own = {field.name: value(self, f"safety.{field.name}") for field in fields(SafetyLimits)[1:]}
+        limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
+        controller = PolicyController(policy, limits, value(self, "rate") or None)
+        subscribe = self.subscription_type
+        self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"), subscribe)
+        self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
+        self._publisher = self.create_publisher(Float64MultiArray, COMMANDS_TOPIC, COMMAND_QOS)
+        self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
+        self._effort = np.frombuffer(self._message.data)  # writing here writes the message
+        damping = value(self, "shutdown_damping")
+        self._loop = self.loop_type(
+            controller, robot, limits, self._state, self._command, self._publish, self._event.trigger, damping
+        )
+        self._rate = controller.rate
+        self.get_logger().info(
+            f"policy '{policy.manifest.name}' for {robot.name}: {robot.n_joints} joints, mode {control.mode}, "
+            f"policy at {1 / control.period:g} Hz, loop at {controller.rate:g} Hz"
+        )
+
+    def _activate(self) -> None:
+        assert self._loop is not None
+        self._await_state()
+        self._loop.start()
+        self.get_logger().info(f"active; waiting for a command on {self._command.topic}")
+        if self._loop.tripped:
+            self.get_logger().warning("still tripped: call ~/rearm")
+
+    def _await_state(self) -> None:
+        """Returns when a state has arrived that is usable; refuses to start without."""
+        deadline = time.monotonic() + value(self, "state_wait")
+        complaint: DdpgRobotError | None = None
+        while not self._stop.is_set():
+            try:
+                self._state.take()
+                if self._state.age() < np.inf:
+                    return
+            except DdpgRobotError as error:
+                complaint = error
+                if time.monotonic() > deadline - value(self, "state_wait") + 1.0:
+                    raise
+            if time.monotonic() > deadline:
+                raise complaint or JointMappingError(
+                    mismatch(self._state.describe(), "no message", f"one within {value(self, 'state_wait'):g} s")
+                )
+            time.sleep(0.005)
+        raise JointMappingError("stopped before the first state arrived")
+
+    def _deactivate(self) -> None:
+        loop = self._loop
+        if loop is None or not loop.running:
+            return
+        loop.stop()
+        self.get_logger().info("stopped: damped, then zero effort")
+        if value(self, "timing_log"):
+            loop.timing.save(value(self, "timing_log"), rate=self._rate, **vars(loop.counts))
+
+    def _cleanup(self) -> None:
+        self._deactivate()
+        if self._loop is None:
+            return
+        self._loop = None
+        self._policy = None
+        self._state.destroy()
+        self._command.destroy()
+        self.destroy_publisher(self._publisher)
+
+    # The loop's thread
+
+    def _publish(self, effort: Array) -> None:
+        self._effort[:] = effort
+        self._publisher.publish(self._message)
+
+    # The executor's thread
+
+    def _on_event(self) -> None:
+        """The loop tripped, was rearmed, or refused a command."""
+        loop = self._loop
+        if loop is None:
+            return
+        if loop.counts.refused_commands > self._seen_refusals:
+            self.get_logger().warning(f"command refused: {loop.refusal}", throttle_duration_sec=1.0)
+            self._seen_refusals = loop.counts.refused_commands
+        verdict = loop.verdict
+        if verdict.reason is not None:
+            self.get_logger().error(f"tripped, {verdict.reason.value}: {verdict.detail}. Damping until ~/rearm")
+        self._publish_diagnostics()
+
+    def _on_estop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._loop is None:
+            response.success, response.message = False, "not configured: no loop to stop"
+            return response
+        self._loop.trip(TripReason.ESTOP, "asked for by ~/estop")
+        response.success, response.message = True, "damping until ~/rearm"
+        return response
+
+    def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        loop = self._loop
+        if loop is None:
+            response.success, response.message = False, "not configured: nothing to rearm"
+            return response
+        loop.rearm()
+        # The cause may still be there: two periods of ticks tell.
+        last_tick = loop.counts.ticks + 2 * round(self._rate * self._policy.manifest.control.period)
+        deadline = time.monotonic() + REARM_WAIT_S
+        while loop.running and loop.counts.ticks < last_tick and time.monotonic() < deadline:
+            time.sleep(0.002)
+        verdict = loop.verdict
+        response.success = not loop.tripped
+        response.message = "rearmed, soft start" if response.success else f"tripped again: {verdict.detail}"
+        return response
+
+    def _check_change(self, changes: Sequence[object]) -> SetParametersResult:
+        if self._loop is None or all(change.name in ("use_sim_time",) for change in changes):
+            return SetParametersResult(successful=True)
+        return SetParametersResult(successful=False, reason="settings are read by configure: clean up first")
+
+    def _publish_diagnostics(self) -> None:
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status.append(loop_status(self.get_fully_qualified_name(), self._loop, self._policy))
+        self._diagnostics.publish(message)
+
+
+def run(make_node: Callable[[StopSignal], PolicyNode], args: Sequence[str] | None = None) -> int:
+    """Runs a policy node until SIGINT, SIGTERM, or a failed autostart. Returns the exit status."""
+    stop = start_ros(args)
+    try:
+        node = make_node(stop)
+    except DdpgRobotError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    failed: list[bool] = []
+
+    def autostart() -> None:
+        if not node.autostart():
+            failed.append(True)
+            stop.set()
+
+    with serving(node) as executor:
+        if value(node, "autostart"):
+            executor.submit(autostart)
+        stop.wait()
+        executor.stop()
+        node.on_shutdown(None)
+    return 2 if failed and stop.received is None else 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point of the executable."""
+    return run(PolicyNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

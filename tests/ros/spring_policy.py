@@ -1,0 +1,82 @@
+"""A real policy file without training: a spring from hand to target, in one layer.
+
+``effort = T tanh(K J^T (target - hand) / T) - D velocity - P (position - home)`` is a small network of the observation
+terms. It reaches its targets to a centimetre or two, which is all that the tests of the ROS side ask of it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from ddpg_robot_sim.arm_reach import ArmReach
+from onnx import TensorProto, helper, numpy_helper
+
+from ddpg_robot.observation import observation_spec
+from ddpg_robot.policy import METADATA_KEY, graph_sha256
+from ddpg_robot.spec import SCHEMA, ControlSpec, ParityRecord, PolicyInterface, PolicyManifest, TrainingRecord, to_dict
+
+LARGEST_PULL = 15.0  # N·m
+STIFFNESS = 500.0  # N/m at the hand
+DAMPING = (12.0, 12.0, 12.0, 12.0, 2.0, 2.0, 1.0)  # N·m·s/rad
+POSTURE = 1.0  # N·m/rad
+TERMS = ("joint_position", "joint_velocity", "target_error_joints")
+
+
+def arm_interface() -> PolicyInterface:
+    """The arm of the reaching task, seen through three terms, at 125 Hz: held for longer, the damping would ring."""
+    interface = ArmReach("effort").interface
+    observation = observation_spec(TERMS, interface.robot, interface.command)
+    return replace(interface, observation=observation, control=ControlSpec(0.008, "effort", 2))
+
+
+def write_spring_policy(path: Path, name: str = "spring") -> PolicyManifest:
+    """Writes the policy file and returns its manifest."""
+    interface, home = arm_interface(), ArmReach("effort").home
+    n = interface.robot.n_joints
+    weights = {
+        "joint_position": -POSTURE * np.eye(n),
+        "joint_velocity": -np.diag(DAMPING),
+        "target_error_joints": STIFFNESS / LARGEST_PULL * np.eye(n),
+        "pull": LARGEST_PULL * np.eye(n),
+    }
+    nodes = [helper.make_node("MatMul", [term, f"W_{term}"], [f"y_{term}"]) for term in TERMS]
+    nodes += [
+        helper.make_node("Add", ["y_joint_position", "y_joint_velocity"], ["sum_1"]),
+        helper.make_node("Tanh", ["y_target_error_joints"], ["bounded"]),
+        helper.make_node("MatMul", ["bounded", "W_pull"], ["pull"]),
+        helper.make_node("Add", ["sum_1", "pull"], ["sum_2"]),
+        helper.make_node("Add", ["sum_2", "bias"], ["effort"]),
+    ]
+    tensors = [numpy_helper.from_array(matrix.astype(np.float32), f"W_{term}") for term, matrix in weights.items()]
+    tensors.append(numpy_helper.from_array((POSTURE * home).astype(np.float32), "bias"))
+    graph = helper.make_graph(
+        nodes,
+        "spring",
+        [
+            helper.make_tensor_value_info(t.name, TensorProto.FLOAT, ["batch", t.size])
+            for t in interface.observation.terms
+        ],
+        [helper.make_tensor_value_info("effort", TensorProto.FLOAT, ["batch", n])],
+        tensors,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    manifest = PolicyManifest(
+        schema=SCHEMA,
+        name=name,
+        created="2026-01-01T00:00:00+00:00",
+        robot=interface.robot,
+        control=interface.control,
+        observation=interface.observation,
+        command=interface.command,
+        training=TrainingRecord("arm_reach", "", "spring", "none", "", 0, 0, {}, "test"),
+        parity=ParityRecord(0, 0.0),
+        weights_sha256=graph_sha256(model.SerializeToString()),
+    )
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, json.dumps(to_dict(manifest))
+    onnx.save(model, path)
+    return manifest
