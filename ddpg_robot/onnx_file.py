@@ -20,6 +20,8 @@ MAX_FIELDS = 50_000
 """Largest number of protobuf fields that is read; a policy has a few hundred."""
 MAX_NODES = 512
 """Largest number of nodes in the graph; a policy has about ten."""
+MAX_WIDTH = 2**16
+"""Largest dimension of a weight, and so of any value in the network."""
 
 # fmt: off
 OPERATORS = frozenset((
@@ -89,8 +91,8 @@ def graph_sha256(data: bytes) -> str:
 def check_graph(graph: memoryview) -> None:
     """Checks that a graph is a plain feed-forward network: known operators, finite float32 weights inside the file.
 
-    Matrices may only be the weights of Gemm and MatMul and only graph inputs may be concatenated, so no value inside
-    the network is larger than the inputs or a weight.
+    Matrices may only be the weights of Gemm and MatMul, each once, and only graph inputs may be concatenated: no value
+    inside the network is larger than the inputs or a weight, and no weight is copied.
 
     Raises:
         PolicyFileError: it is not; says which part.
@@ -111,11 +113,14 @@ def check_graph(graph: memoryview) -> None:
             inputs.add(_string(walker, _as_bytes(value, "graph input"), 1, "graph input"))
     if len(nodes) > MAX_NODES:
         raise PolicyFileError(mismatch("graph nodes", len(nodes), f"at most {MAX_NODES}"))
+    used: set[str] = set()
     for node in nodes:
-        _check_node(walker, node, inputs, ranks)
+        _check_node(walker, node, inputs, ranks, used)
 
 
-def _check_node(walker: _Walker, node: memoryview, graph_inputs: set[str], ranks: dict[str, int]) -> None:
+def _check_node(
+    walker: _Walker, node: memoryview, graph_inputs: set[str], ranks: dict[str, int], used: set[str]
+) -> None:
     inputs: list[str] = []
     operator, domain = "", ""
     for number, value in walker.fields(node, "graph node", NODE_FIELDS):
@@ -139,6 +144,10 @@ def _check_node(walker: _Walker, node: memoryview, graph_inputs: set[str], ranks
             found = f"a weight with {ranks[name]} dimensions" if name in ranks else "no weight"
             expected = "a weight matrix" if matrix_wanted else "no weight matrix"
             raise PolicyFileError(mismatch(f"input {index} '{name[:80]}' of {operator}", found, expected))
+        if matrix_wanted and name in used:
+            raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "in several layers", "in one"))
+        if matrix_wanted:
+            used.add(name)
 
 
 def _check_attribute(walker: _Walker, attribute: memoryview) -> None:
@@ -164,9 +173,10 @@ def _check_tensor(walker: _Walker, tensor: memoryview) -> tuple[str, int]:
             raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "data in another file", "data inside the file"))
     if data_type != FLOAT:
         raise PolicyFileError(mismatch(f"weight '{name[:80]}' data type", data_type, f"{FLOAT} (float32)"))
-    if len(dims) > 2 or math.prod(dims) * 4 != len(raw):
+    if len(dims) > 2 or max(dims, default=0) > MAX_WIDTH or math.prod(dims) * 4 != len(raw):
         found = f"shape {dims[:8]} and {len(raw)} bytes of raw data"
-        raise PolicyFileError(mismatch(f"weight '{name[:80]}'", found, "at most 2 dimensions and 4 bytes per element"))
+        expected = f"at most 2 dimensions of at most {MAX_WIDTH}, and 4 bytes per element"
+        raise PolicyFileError(mismatch(f"weight '{name[:80]}'", found, expected))
     if not np.isfinite(np.frombuffer(raw, "<f4")).all():
         raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "NaN or infinity", "finite numbers"))
     return name, len(dims)

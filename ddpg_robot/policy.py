@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ddpg_robot.errors import MissingExtraError, PolicyFileError, SpecError, mismatch
 from ddpg_robot.observation import ObservationBuilder
-from ddpg_robot.onnx_file import check_graph, graph_sha256, read_model
+from ddpg_robot.onnx_file import MAX_WIDTH, check_graph, graph_sha256, read_model
 from ddpg_robot.spec import SCHEMA, PolicyInterface, PolicyManifest, from_dict
 
 __all__ = [
@@ -35,8 +35,6 @@ METADATA_KEY = "ddpg_robot.manifest"
 MAX_FILE_BYTES = 32 * 2**20
 """Largest policy file that is opened, bytes: room for a hundred times the parameters of a 256x256 actor."""
 MAX_MANIFEST_BYTES = 2**20
-MAX_OBSERVATION = 2**16
-"""Largest observation, numbers."""
 OUTPUTS = {"effort": "effort", "pd": "joint_target"}
 """Control mode -> name of the graph's one output: torque in N·m, or joint targets in rad."""
 
@@ -219,8 +217,8 @@ def _checked_manifest(data: bytes) -> PolicyManifest:
         hint = "An ONNX file of another exporter? `ddpg-robot export` writes policy files."
         raise PolicyFileError(mismatch("manifest", "none", f"metadata key '{METADATA_KEY}'", hint=hint))
     manifest = _parse_manifest(text)
-    if manifest.observation.size > MAX_OBSERVATION:
-        raise PolicyFileError(mismatch("observation size", manifest.observation.size, f"at most {MAX_OBSERVATION}"))
+    if manifest.observation.size > MAX_WIDTH:
+        raise PolicyFileError(mismatch("observation size", manifest.observation.size, f"at most {MAX_WIDTH}"))
     found = graph_sha256(data)
     if found != manifest.weights_sha256:
         hint = "The weights are not those that were exported."
@@ -254,6 +252,8 @@ def _open_session(data: bytes) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Not what the bytes look like: a file could be taken for ORT's own format, whose graph nobody has checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # errors arrive as exceptions
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
