@@ -5,6 +5,7 @@ Simulation and robot both call it, so a policy meets the same numbers in both. d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,8 +61,17 @@ def _target_error(inputs: Inputs) -> Array:
 
 
 def _target_error_joints(inputs: Inputs) -> Array:
-    # J^T (target - tip): the joint torque that a unit spring between tip and target would cause.
+    # J^T e: the joint torque that a unit spring between tip and target would cause.
     return inputs.chain.jacobian @ (inputs.command - inputs.chain.tip)
+
+
+def _target_direction_joints(inputs: Inputs) -> Array:
+    # J^T e / (|e| + 5 cm): as above, with a force that levels off far away, so that the last millimetres are not lost in
+    # the scale of the first decimetres.
+    error = inputs.command - inputs.chain.tip
+    direction: Array = inputs.chain.jacobian @ error
+    direction /= math.sqrt(error.dot(error)) + 0.05
+    return direction
 
 
 def _projected_gravity(inputs: Inputs) -> Array:
@@ -78,6 +88,7 @@ TERMS: dict[str, TermDefinition] = {
     "hand_velocity": TermDefinition("m/s", 3, _hand_velocity, needs_chain=True),
     "target_error": TermDefinition("m", 3, _target_error, needs_chain=True),
     "target_error_joints": TermDefinition("m^2/rad", "joints", _target_error_joints, needs_chain=True),
+    "target_direction_joints": TermDefinition("m/rad", "joints", _target_direction_joints, needs_chain=True),
     "projected_gravity": TermDefinition("1", 3, _projected_gravity, needs_base=True),
     "base_angular_velocity": TermDefinition("rad/s", 3, lambda i: i.state.angular_velocity, needs_base=True),
 }

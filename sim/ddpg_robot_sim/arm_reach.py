@@ -15,7 +15,7 @@ from ddpg_robot_sim.rewards import reach_reward
 
 # Targets: a box of 40 x 60 x 45 cm before the arm, base frame, m.
 TARGET = CommandSpec("point", "base", 3, "m", lower=(0.3, -0.3, 0.2), upper=(0.7, 0.3, 0.65))
-TERMS = ("joint_position", "joint_velocity", "last_effort", "command", "target_error", "target_error_joints")
+TERMS = ("joint_position", "joint_velocity", "last_effort", "command", "target_error", "target_direction_joints")
 
 EPISODE_SECONDS = 4.0
 HOLD_SECONDS = 0.5
@@ -23,7 +23,7 @@ SUCCESS_DISTANCE = 0.02  # m, during the whole of the last HOLD_SECONDS
 TRIP_PENALTY = 10.0
 START_SPREAD = 0.5  # rad, uniform around home
 
-EFFORT_SCALE = 0.25  # of the effort limit: reaching needs no more when gravity is compensated
+EFFORT_SCALE = 0.18  # of the effort limit: reaching needs no more when gravity is compensated
 EFFORT_SCALE_UNCOMPENSATED = 0.75
 TARGET_RANGE = 0.35  # rad around the joint's position, mode pd
 KP = (60.0, 60.0, 60.0, 60.0, 20.0, 20.0, 10.0)

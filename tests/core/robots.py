@@ -14,7 +14,7 @@ from ddpg_robot.spec import (
 )
 
 POINT = CommandSpec("point", "base", 3, "m", lower=(-1.0, -1.0, -1.0), upper=(1.0, 1.0, 1.0))
-TERMS = ("joint_position", "joint_velocity", "last_effort", "command", "target_error", "target_error_joints")
+TERMS = ("joint_position", "joint_velocity", "last_effort", "command", "target_error", "target_direction_joints")
 
 
 def two_joint_robot(floating_base: bool = False) -> RobotSpec:

@@ -29,7 +29,8 @@ def test_terms_of_a_bent_arm_match_geometry_by_hand():
     terms = {name: value[0] for name, value in builder.terms.items()}
     assert terms["target_error"] == pytest.approx([0.05, 0.0, 0.1], abs=1e-7)
     # Jacobian columns: shoulder z x (0.25, 0.5) = (-0.5, 0.25); elbow z x (0.25, 0) = (0, 0.25).
-    assert terms["target_error_joints"] == pytest.approx([-0.025, 0.0], abs=1e-7)
+    levelled = math.hypot(0.05, 0.1) + 0.05
+    assert terms["target_direction_joints"] == pytest.approx([-0.025 / levelled, 0.0], abs=1e-7)
     assert terms["last_effort"] == pytest.approx([1.0, 2.0])
     assert terms["joint_velocity"] == pytest.approx([0.1, 0.2])
     assert all(value.dtype == np.float32 for value in terms.values())

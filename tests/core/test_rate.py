@@ -25,7 +25,7 @@ class CountingPolicy:
 
     def run(self) -> np.ndarray:
         self.runs += 1
-        return self._terms["target_error_joints"][0] * 10
+        return self._terms["target_direction_joints"][0] * 10
 
 
 def test_deadlines_are_absolute_so_work_does_not_add_up():
