@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ddpg_robot.learn.adam import Adam
 from ddpg_robot.learn.config import DdpgConfig
-from ddpg_robot.learn.networks import Actor, Critic, GreedyPolicy, TargetNetwork, flatten_parameters
+from ddpg_robot.learn.networks import (
+    Actor,
+    ActorPass,
+    Critic,
+    CriticPass,
+    GreedyPolicy,
+    TargetNetwork,
+    flatten_parameters,
+)
 from ddpg_robot.learn.normalizer import Normalizer
 from ddpg_robot.learn.replay import Batch
 
@@ -40,19 +49,21 @@ class Ddpg:
             torch.manual_seed(seed)
             self.actor = Actor(observation_size, action_size, config).eval()
             self.critic = Critic(observation_size, action_size, config).eval()
-        self._actor_flat = flatten_parameters(self.actor)
-        self._critic_flat = flatten_parameters(self.critic)
-        self.target_actor = TargetNetwork(self.actor, self._actor_flat)
-        self.target_critic = TargetNetwork(self.critic, self._critic_flat)
-        self.actor_optimizer = torch.optim.Adam([self._actor_flat], config.actor_lr, fused=True)
-        self.critic_optimizer = torch.optim.Adam(
-            [self._critic_flat], config.critic_lr, weight_decay=config.critic_weight_decay, fused=True
-        )
-        self.generator = torch.Generator().manual_seed(seed)
-        self._smoothing = torch.zeros(config.batch_size, action_size)
+        actor_flat, critic_flat = flatten_parameters(self.actor), flatten_parameters(self.critic)
+        self.target_actor = TargetNetwork(self.actor, actor_flat)
+        self.target_critic = TargetNetwork(self.critic, critic_flat)
+        self.actor_optimizer = Adam(*actor_flat, config.actor_lr)
+        self.critic_optimizer = Adam(*critic_flat, config.critic_lr, config.critic_weight_decay)
+        self._actor = ActorPass(self.actor, config.batch_size)
+        self._critic = CriticPass(self.critic, config.batch_size)
+        self._target_actor = ActorPass(self.target_actor.module, config.batch_size)
+        self._target_critic = CriticPass(self.target_critic.module, config.batch_size)
         self.act = GreedyPolicy(self.actor, self.normalizer)
         """The actor's action ``mu(s)`` for one raw observation."""
+        self.generator = torch.Generator().manual_seed(seed)
+        self._smoothing = torch.zeros(config.batch_size, action_size)
 
+    @torch.inference_mode()
     def update(self, batch: Batch) -> Losses:
         """One update of the critic, and, every `actor_delay` times, of the actor; their targets follow."""
         config = self.config
@@ -60,57 +71,55 @@ class Ddpg:
         next_observation = self.normalizer(batch.next_observation)
         self._train_mode(True)
 
-        # Critic: minimise (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
-        with torch.no_grad():
-            next_action = self._smooth(self.target_actor.module(next_observation))
-            y = batch.reward + batch.discount * self.target_critic.module(next_observation, next_action)  # (batch, 1)
-        q = self.critic(observation, batch.action)  # (batch, 1)
-        critic_loss = (q - y).square().mean()
-        self._critic_flat.grad.zero_()
-        critic_loss.backward()
+        # Critic: minimise L = mean (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
+        next_action = self._smooth(self._target_actor.forward(next_observation))
+        y = batch.reward + batch.discount * self._target_critic.forward(next_observation, next_action)  # (batch, 1)
+        q = self._critic.forward(observation, batch.action)  # (batch, 1)
+        error = q - y
+        critic_loss, q_mean = error.square().mean().item(), q.mean().item()
+        self._critic.backward(error.mul_(2.0 / config.batch_size))  # dL/dQ = 2 (Q - y) / batch
         self.critic_optimizer.step()
-        self.target_critic.follow(config.tau)
 
-        # Actor: ascend Q(s, mu(s)), the deterministic policy gradient through the critic.
+        # Actor: ascend mean Q(s, mu(s)) along the deterministic policy gradient, dQ/da dmu/dtheta.
         actor_loss = None
         if self.updates % config.actor_delay == 0:
-            self.critic.requires_grad_(False)
-            preactivation = self.actor.mlp(observation)  # (batch, actions)
-            actor_loss = -self.critic(observation, torch.tanh(preactivation)).mean()
-            if config.saturation_penalty:
-                excess = (preactivation.abs() - 1.0).clamp(min=0.0)
-                actor_loss = actor_loss + config.saturation_penalty * excess.square().mean()
-            self._actor_flat.grad.zero_()
-            actor_loss.backward()
+            q = self._critic.forward(observation, self._actor.forward(observation))
+            actor_loss = -q.mean().item()
+            action_gradient = self._critic.action_gradient(torch.full_like(q, -1.0 / config.batch_size))
+            self._actor.backward(action_gradient, self._saturation_gradient())
             self.actor_optimizer.step()
+
+        # Targets: theta' <- tau theta + (1 - tau) theta'.
+        self.target_critic.follow(config.tau)
+        if actor_loss is not None:
             self.target_actor.follow(config.tau)
-            self.critic.requires_grad_(True)
 
         self.updates += 1
         self._train_mode(False)
-        return Losses(critic_loss.item(), None if actor_loss is None else actor_loss.item(), q.mean().item())
+        return Losses(critic_loss, actor_loss, q_mean)
 
     def set_progress(self, fraction: float) -> None:
         """Sets the step sizes for this fraction (0 to 1) of the training."""
         scale = 1.0 + (self.config.lr_final_fraction - 1.0) * fraction
-        self.actor_optimizer.param_groups[0]["lr"] = self.config.actor_lr * scale
-        self.critic_optimizer.param_groups[0]["lr"] = self.config.critic_lr * scale
+        self.actor_optimizer.lr = self.config.actor_lr * scale
+        self.critic_optimizer.lr = self.config.critic_lr * scale
 
     def state(self) -> dict[str, Tensor]:
         """Complete state as named tensors."""
-        parts: dict[str, dict[str, Any]] = {name: module.state_dict() for name, module in self._modules()}
-        parts |= {name: _adam_state(optimizer) for name, optimizer in self._optimizers()}
+        parts: dict[str, dict[str, Tensor]] = {name: part.state_dict() for name, part in self._parts()}
         parts["normalizer_statistics"] = self.normalizer.statistics()
         parts["agent"] = {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restores what `state` gave, bit for bit."""
-        for name, module in self._modules():
-            module.load_state_dict(_part(state, name))
-        for name, optimizer in self._optimizers():
-            _load_adam_state(optimizer, _part(state, name))
-        self.normalizer.load_statistics(_part(state, "normalizer_statistics"))
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {key[len(name) + 1 :]: value for key, value in state.items() if key.startswith(name + ".")}
+
+        for name, module_or_optimizer in self._parts():
+            module_or_optimizer.load_state_dict(part(name))
+        self.normalizer.load_statistics(part("normalizer_statistics"))
         self.generator.set_state(state["agent.generator"])
         self.updates = int(state["agent.updates"])
 
@@ -122,36 +131,26 @@ class Ddpg:
         noise = self._smoothing.normal_(0.0, config.target_noise, generator=self.generator)
         return (action + noise.clamp_(-config.target_noise_clip, config.target_noise_clip)).clamp_(-1.0, 1.0)
 
+    def _saturation_gradient(self) -> Tensor | None:
+        """Gradient of ``penalty * mean max(|u| - 1, 0)^2`` with respect to the actor's pre-activation u."""
+        penalty = self.config.saturation_penalty
+        if not penalty:
+            return None
+        u = self._actor.preactivation
+        return (u - u.clamp(-1.0, 1.0)).mul_(2.0 * penalty / u.numel())
+
     def _train_mode(self, on: bool) -> None:
         """Only batch normalisation tells the modes apart."""
         if self.config.batch_norm:
             self.actor.train(on)
             self.critic.train(on)
 
-    def _modules(self) -> list[tuple[str, torch.nn.Module]]:
+    def _parts(self) -> list[tuple[str, torch.nn.Module | Adam]]:
         return [
             ("actor", self.actor),
             ("critic", self.critic),
             ("target_actor", self.target_actor.module),
             ("target_critic", self.target_critic.module),
+            ("actor_optimizer", self.actor_optimizer),
+            ("critic_optimizer", self.critic_optimizer),
         ]
-
-    def _optimizers(self) -> list[tuple[str, torch.optim.Adam]]:
-        return [("actor_optimizer", self.actor_optimizer), ("critic_optimizer", self.critic_optimizer)]
-
-
-def _part(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key[len(name) + 1 :]: value for key, value in state.items() if key.startswith(name + ".")}
-
-
-def _adam_state(optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """Moments and step count of an optimiser of one flat parameter; empty before its first step."""
-    (parameter,) = optimizer.param_groups[0]["params"]
-    return dict(optimizer.state.get(parameter, {}))
-
-
-def _load_adam_state(optimizer: torch.optim.Adam, state: dict[str, Tensor]) -> None:
-    (parameter,) = optimizer.param_groups[0]["params"]
-    optimizer.state.pop(parameter, None)
-    if state:
-        optimizer.state[parameter] = {name: tensor.clone() for name, tensor in state.items()}

@@ -1,0 +1,51 @@
+"""Small Gymnasium tasks with known properties, registered on import."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+
+class Drift(gymnasium.Env):
+    """A point on a line that the action pushes; terminates beyond 3, so episodes differ in length."""
+
+    def __init__(self, low: float = -1.0, high: float = 1.0, bad: str = "") -> None:
+        self.observation_space = Box(-np.inf, np.inf, (2,), np.float32)
+        self.action_space = Box(low, high, (1,), np.float32)
+        self.bad = bad
+        self.actions: list[float] = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.position = self.np_random.uniform(-1, 1)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.actions.append(float(action[0]))
+        self.position += 0.3 * float(action[0]) + 0.1 * self.np_random.standard_normal()
+        reward = -abs(self.position)
+        if self.bad == "reward" and self.steps == 5:
+            reward = float("nan")
+        info = {"is_success": abs(self.position) < 0.5, "distance": abs(self.position), "limit_hit": False}
+        return self._observe(), reward, abs(self.position) > 3, False, info
+
+    def _observe(self):
+        observation = np.array([self.position, self.steps / 30], dtype=np.float32)
+        if self.bad == "observation" and self.steps == 5:
+            observation[1] = np.inf
+        return observation
+
+
+class Buttons(Drift):
+    """The same with a discrete action space."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = Discrete(2)
+
+
+gymnasium.register("learn_test/Drift-v0", Drift, max_episode_steps=30)
+gymnasium.register("learn_test/Buttons-v0", Buttons, max_episode_steps=30)
