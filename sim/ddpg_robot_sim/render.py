@@ -1,0 +1,89 @@
+"""Pictures and films of a robot from recorded joint paths. Needs an OpenGL library; says how to get one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ddpg_robot.errors import MissingExtraError, mismatch
+
+TRAIL = 120  # newest hand positions drawn as a line of beads
+
+
+def render_arm(
+    positions: np.ndarray,
+    targets: np.ndarray,
+    size: tuple[int, int] = (640, 480),
+    model_name: str = "arm_reach",
+) -> Iterator[np.ndarray]:
+    """Draws the arm at each joint position, with its target and the path of its hand.
+
+    Args:
+        positions: joint positions ``(frames, n)``, rad, in the model's order.
+        targets: target of each frame ``(frames, 3)``, m.
+        size: width and height in pixels.
+        model_name: a shipped MJCF model with a site ``hand`` and a mocap body ``target``.
+
+    Yields:
+        RGB pictures ``(height, width, 3)``, uint8.
+
+    Raises:
+        MissingExtraError: no OpenGL library can be opened.
+    """
+    mujoco = _import_mujoco()
+    from ddpg_robot_sim.base import model_path
+
+    model = mujoco.MjModel.from_xml_path(str(model_path(model_name)))
+    data = mujoco.MjData(model)
+    width, height = size
+    model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+    try:
+        renderer = mujoco.Renderer(model, height=height, width=width)
+    except Exception as error:  # MuJoCo raises whatever the GL binding raises
+        raise _no_gl(error) from error
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = (0.28, 0.0, 0.42)
+    camera.distance, camera.azimuth, camera.elevation = 1.9, 145.0, -16.0
+    hand, mocap = model.site("hand").id, model.body("target").mocapid[0]
+    trail: list[np.ndarray] = []
+    with renderer:
+        for position, target in zip(positions, targets):
+            data.qpos[: len(position)] = position
+            data.mocap_pos[mocap] = target
+            mujoco.mj_forward(model, data)
+            trail = [*trail[-TRAIL:], data.site_xpos[hand].copy()]
+            renderer.update_scene(data, camera)
+            for i, point in enumerate(trail):
+                _add_bead(mujoco, renderer.scene, point, i / len(trail))
+            yield renderer.render()
+
+
+def _add_bead(mujoco: Any, scene: Any, point: np.ndarray, age: float) -> None:
+    if scene.ngeom >= scene.maxgeom:
+        return
+    colour = np.array([0.95, 0.55, 0.1, 0.15 + 0.7 * age], np.float32)
+    sphere, size = mujoco.mjtGeom.mjGEOM_SPHERE, np.full(3, 0.003 + 0.004 * age)
+    mujoco.mjv_initGeom(scene.geoms[scene.ngeom], sphere, size, point, np.eye(3).ravel(), colour)
+    scene.ngeom += 1
+
+
+def _import_mujoco() -> Any:
+    """Imports MuJoCo with an offscreen OpenGL where there is no screen: MUJOCO_GL is read at the import."""
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        import mujoco
+
+        mujoco.Renderer  # noqa: B018 - opens the OpenGL library
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        raise _no_gl(error) from error
+    return mujoco
+
+
+def _no_gl(error: Exception) -> MissingExtraError:
+    hint = "sudo apt install libegl1 libgl1-mesa-dri"
+    return MissingExtraError(mismatch("OpenGL library for pictures", f"none ({error})", "EGL or OSMesa", hint=hint))
