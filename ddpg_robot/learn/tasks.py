@@ -72,7 +72,8 @@ class Task:
     def describe(self) -> dict[str, Any]:
         """JSON data that names the task; for robots also the policy's interface and the scaling of its actions.
 
-        `action_offset` and `action_scale` turn an action in [-1, 1] into the policy's output in N·m or rad.
+        `action_offset` and `action_scale` turn an action in [-1, 1] into the policy's output in N·m or rad; where
+        `target_relative` is true, the joint positions are added to it.
         """
         data: dict[str, Any] = {
             "task": self.id,
@@ -82,6 +83,7 @@ class Task:
             "interface": None,
             "action_offset": self._offset.tolist(),
             "action_scale": self._scale.tolist(),
+            "target_relative": False,
         }
         robot = self.env.unwrapped
         if hasattr(robot, "interface") and hasattr(robot, "action_scaling"):
@@ -90,6 +92,7 @@ class Task:
             # The box of such a task is [-1, 1]; its own scaling leads on to torques or joint targets.
             data["action_offset"] = (offset + scale * self._offset).tolist()
             data["action_scale"] = (scale * self._scale).tolist()
+            data["target_relative"] = bool(getattr(robot, "target_relative", False))
         return data
 
     def _checked(self, observation: Any) -> np.ndarray:

@@ -51,7 +51,7 @@ def export_run(
         loaded.actor,
         np.array(task["action_offset"]),
         np.array(task["action_scale"]),
-        task.get("target_relative", False),
+        task["target_relative"],
     )
     observations = parity_observations(deployed, task["task"], task["task_kwargs"], samples, seed)
     return export_actor(deployed, _training_record(run_dir, loaded), observations, out, name or out.stem)
