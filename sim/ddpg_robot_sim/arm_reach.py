@@ -26,8 +26,10 @@ START_SPREAD = 0.5  # rad, uniform around home
 EFFORT_SCALE = 0.18  # of the effort limit: reaching needs no more when gravity is compensated
 EFFORT_SCALE_UNCOMPENSATED = 0.75
 TARGET_RANGE = 0.35  # rad around the joint's position, mode pd
-KP = (60.0, 60.0, 60.0, 60.0, 20.0, 20.0, 10.0)
-KD = (12.0, 12.0, 12.0, 12.0, 3.0, 3.0, 2.0)
+# Mode pd: TARGET_RANGE * KP / KD is the speed at which a joint settles, 80 % of its limit at most, and twice
+# TARGET_RANGE * KP, the torque of a full reversal at that speed, is within its effort limit.
+KP = (60.0, 60.0, 60.0, 60.0, 15.0, 15.0, 10.0)
+KD = (12.0, 12.0, 12.0, 12.0, 2.5, 2.5, 2.0)
 
 
 class ArmReach(RobotTask):
