@@ -177,6 +177,9 @@ class SafetyFilter:
 
     def _check(self, proposed: NDArray[np.floating], state: RobotState, state_age: float) -> None:
         if not math.isfinite(proposed.dot(proposed)):
+            # The state comes first: a NaN in it is why a policy proposes one, and the operator should read the cause.
+            self._trip_not_finite("position", state.position)
+            self._trip_not_finite("velocity", state.velocity)
             self._trip_not_finite("proposed effort", proposed)
             return
         if not abs(state_age) <= self._limits.state_timeout:
