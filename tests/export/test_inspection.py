@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from ddpg_robot_export.inspection import format_policy, format_verification, inspect_policy, verify_policy
@@ -52,3 +54,16 @@ def test_a_policy_that_did_not_pass_the_gate_is_not_verified(policy_file, tmp_pa
     (tmp_path / "weak.onnx").write_bytes(mutate(policy_file.read_bytes(), weaken))
     with pytest.raises(PolicyFileError, match="parity record: found"):
         verify_policy(tmp_path / "weak.onnx")
+
+
+def test_inspect_and_verify_need_no_more_than_the_bare_install(policy_file):
+    code = (
+        "import sys\n"
+        "from ddpg_robot_export.inspection import inspect_policy, verify_policy\n"
+        f"inspect_policy({str(policy_file)!r})\n"
+        "assert 'onnxruntime' not in sys.modules\n"
+        f"verify_policy({str(policy_file)!r})\n"
+        "heavy = {'torch', 'gymnasium', 'mujoco', 'rclpy', 'onnx', 'safetensors'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
