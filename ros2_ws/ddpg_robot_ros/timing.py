@@ -9,7 +9,7 @@ import numpy as np
 
 COLUMNS = ("lateness", "work", "state_age", "state_to_command")
 """Seconds. Lateness: wake-up after the deadline. Work: wake-up to published command. State age: of the state used,
-when it was read. State to command: from the state's stamp to the published command. NaN where there is no such thing."""
+when it was read. State to command: from the state's stamp to the published command. NaN where there is none."""
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
 
 

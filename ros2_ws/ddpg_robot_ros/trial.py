@@ -45,7 +45,7 @@ def run_trial(
         targets: ``(m, 3)``, m, in the policy's command frame.
         hold_s: time for each target, s. Success: within 2 cm during the whole last half second.
         out: where the result is written as JSON; None for nowhere.
-        starts: joint positions that the arm is put into before each target ``(m, n)``, rad; None goes on from where it is.
+        starts: joint positions before each target ``(m, n)``, rad; None goes on from where the arm is.
         guard: with the effort guard between policy and plant.
         rate: ticks per second; None as trained.
         progress: called with (finished targets, all targets).
@@ -123,7 +123,7 @@ def _episode(
 
 
 def _record(operator: Operator, robot: RobotSpec, seconds: float) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Samples joint positions: times ``(k,)`` s, positions ``(k, n)`` rad, and whether a joint went beyond its limits."""
+    """Samples the arm: times ``(k,)`` s, positions ``(k, n)`` rad, and whether a joint went beyond its limits."""
     lower = np.array([joint.position_lower for joint in robot.joints])
     upper = np.array([joint.position_upper for joint in robot.joints])
     fastest = np.array([joint.velocity_limit for joint in robot.joints])

@@ -1,0 +1,68 @@
+"""Real rclpy over real DDS, on loopback, in a ROS domain of this test run's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="the ros extra is not installed")
+pytest.importorskip("mujoco", reason="the plant needs MuJoCo")
+
+# Before the first context of this process, and inherited by every process that a test starts.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from ros.robot import RobotDouble, started  # noqa: E402
+from ros.spring_policy import write_spring_policy  # noqa: E402
+
+from ddpg_robot.policy import read_manifest  # noqa: E402
+from ddpg_robot.spec import PolicyManifest  # noqa: E402
+from ddpg_robot_ros.processes import NodeProcess  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.ros)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_in_a_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["ROS_LOG_DIR"] = str(tmp_path_factory.mktemp("ros_log"))
+
+
+@pytest.fixture(scope="session")
+def spring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("policy") / "spring.onnx"
+    write_spring_policy(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def manifest(spring: Path) -> PolicyManifest:
+    return read_manifest(spring)
+
+
+@pytest.fixture
+def robot(manifest: PolicyManifest) -> Iterator[RobotDouble]:
+    with RobotDouble(manifest.robot) as double:
+        yield double
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> object:
+    """Starts node processes and ends those that still run when the test is over."""
+    running: list[NodeProcess] = []
+    request.addfinalizer(lambda: [process.end() for process in reversed(running)])
+
+    def start_one(module: str, remaps: dict[str, str] | None = None, **parameters: object) -> NodeProcess:
+        process = started(module, parameters, remaps)
+        running.append(process)
+        return process
+
+    return start_one

@@ -1,0 +1,110 @@
+"""The robot's side of the topics, in the hands of a test: what a joint_state_broadcaster and an effort controller are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from ddpg_robot.spec import RobotSpec
+from ddpg_robot_ros.console import Operator
+from ddpg_robot_ros.processes import NodeProcess, ros_arguments, wait_until
+from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS
+
+HOME = (0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398)
+VELOCITY = (0.1, 0.2, -0.1, 0.05, 0.3, -0.2, 0.15)  # rad/s: a slow drift, so that damping is not zero
+PUBLISH_PERIOD_S = 0.004
+WAIT_S = 30.0
+
+
+def started(module: str, parameters: dict[str, Any], remaps: dict[str, str] | None = None) -> NodeProcess:
+    """A node of this package in a process of its own."""
+    return NodeProcess(module, ["-m", f"ddpg_robot_ros.{module}", *ros_arguments(parameters, remaps)])
+
+
+class RobotDouble(Operator):
+    """Publishes joint states 250 times a second, each through `alter`, and keeps every effort command that arrives.
+
+    Attributes:
+        alter: changes a message before it is published; returns None to keep silent.
+        commands: (monotonic time s, effort) of every command.
+    """
+
+    def __init__(self, robot: RobotSpec) -> None:
+        super().__init__(robot)
+        self.robot = robot
+        self.alter: Callable[[JointState], JointState | None] = lambda message: message
+        self.commands: list[tuple[float, np.ndarray]] = []
+        self.damping = np.array([-joint.damping for joint in robot.joints]) * VELOCITY
+        self._states = self.node.create_publisher(JointState, "joint_states", STATE_QOS)
+        self.node.create_subscription(Float64MultiArray, "effort_controller/commands", self._on_command, COMMAND_QOS)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._publish, daemon=True)
+
+    def __enter__(self) -> RobotDouble:
+        super().__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ending.set()
+        self._thread.join()
+        super().__exit__(*exception)
+
+    def healthy(self) -> JointState:
+        """A good message."""
+        message = JointState(name=list(self.robot.joint_names), position=list(HOME), velocity=list(VELOCITY))
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        return message
+
+    def efforts(self, seconds: float) -> np.ndarray:
+        """The commands that arrive during the next `seconds`, ``(k, n)``."""
+        begin = len(self.commands)
+        time.sleep(seconds)
+        return np.array([effort for _, effort in self.commands[begin:]])
+
+    def last(self) -> np.ndarray:
+        """The newest command ``(n,)``."""
+        return self.commands[-1][1]
+
+    def hears(self, condition: Callable[[np.ndarray], bool], timeout: float = WAIT_S) -> bool:
+        """Waits until the newest command fulfils the condition."""
+        return wait_until(lambda: bool(self.commands) and condition(self.last()), timeout, 0.005)
+
+    def hears_damping(self, timeout: float = WAIT_S) -> bool:
+        """Waits until damping torque arrives."""
+        return self.hears(self.is_damping, timeout)
+
+    def is_damping(self, effort: np.ndarray) -> bool:
+        """True for the damping torque that belongs to `VELOCITY`."""
+        return np.allclose(effort, self.damping, atol=1e-9)
+
+    def reports(self, text: str, suffix: str = "control loop", timeout: float = WAIT_S) -> bool:
+        """Waits until the diagnostics say so."""
+
+        def said() -> bool:
+            status = self.status(suffix)
+            return status is not None and text in status.message
+
+        return wait_until(said, timeout)
+
+    def commander(self, topic: str = "policy/commands") -> Callable[[list[float]], None]:
+        """A publisher of effort commands, as a policy is one."""
+        publisher = self.node.create_publisher(Float64MultiArray, topic, COMMAND_QOS)
+        return lambda effort: publisher.publish(Float64MultiArray(data=effort))
+
+    def _publish(self) -> None:
+        while not self._ending.wait(PUBLISH_PERIOD_S):
+            message = self.alter(self.healthy())
+            if message is not None:
+                self._states.publish(message)
+
+    def _on_command(self, message: Float64MultiArray) -> None:
+        self.commands.append((time.monotonic(), np.array(message.data)))
+
+

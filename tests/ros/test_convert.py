@@ -1,0 +1,169 @@
+"""Messages become a RobotState: joints by name, and one clear line for what cannot be used."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PointStamped, Twist, TwistStamped
+from sensor_msgs.msg import Imu, JointState
+
+from ddpg_robot.errors import CommandError, JointMappingError, ObservationError
+from ddpg_robot.spec import CommandSpec
+from ddpg_robot.state import Command, RobotState
+from ddpg_robot_ros.convert import ImuReader, JointStateReader, PointReader, TwistReader
+
+JOINTS = ("shoulder", "elbow", "wrist")
+BOX = CommandSpec("point", "base", 3, "m", (0.3, -0.3, 0.2), (0.7, 0.3, 0.6))
+WALK = CommandSpec("velocity", "base", 3, "m/s", (-0.5, -0.3, -1.0), (1.0, 0.3, 1.0))
+
+
+def message(names=JOINTS, position=(1.0, 2.0, 3.0), velocity=(0.1, 0.2, 0.3)) -> JointState:
+    return JointState(name=list(names), position=list(position), velocity=list(velocity))
+
+
+def refusal(bad: JointState, **settings) -> str:
+    state = RobotState(3)
+    with pytest.raises(JointMappingError) as error:
+        JointStateReader(JOINTS, **settings).fill(bad, state)
+    assert not state.position.any()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_joints_are_matched_by_name_in_any_order() -> None:
+    state, reader = RobotState(3), JointStateReader(JOINTS)
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        assert reader.fill(message(np.array(JOINTS)[order], np.arange(3.0)[order], -np.arange(3.0)[order]), state)
+        assert state.position.tolist() == [0.0, 1.0, 2.0]
+        assert state.velocity.tolist() == [0.0, -1.0, -2.0]
+
+
+def test_the_stamp_is_in_seconds() -> None:
+    stamped, state = message(), RobotState(3)
+    stamped.header.stamp.sec, stamped.header.stamp.nanosec = 12, 500_000_000
+    JointStateReader(JOINTS).fill(stamped, state)
+    assert state.stamp == 12.5
+
+
+def test_effort_may_be_empty() -> None:
+    assert JointStateReader(JOINTS).fill(message(), RobotState(3))
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (message(("shoulder", "wrist"), (1.0, 2.0), (0.0, 0.0)), r"no 'elbow' among 'shoulder', 'wrist', expected"),
+        (message((*JOINTS, "gripper"), (0.0,) * 4, (0.0,) * 4), r"unknown 'gripper'.*extra_joints"),
+        (message(("shoulder", "elbow", "elbow")), r"'elbow' twice, expected each joint once"),
+        (message(()), r"no 'shoulder', 'elbow', 'wrist' among no joints"),
+        (message(velocity=()), r"velocity: found it empty, expected 3.*joint_state_broadcaster"),
+        (message(position=()), r"position: found it empty, expected 3"),
+        (message(velocity=(0.0, 0.0)), r"velocity: found 2 values, expected 3"),
+        (message(position=(0.0,) * 5), r"position: found 5 values, expected 3"),
+    ],
+)
+def test_what_cannot_be_mapped_is_refused_in_one_line(bad: JointState, says: str) -> None:
+    assert re.search(says, refusal(bad))
+
+
+def test_a_huge_message_is_refused_in_a_short_line() -> None:
+    names = [f"joint{i}" for i in range(100_000)]
+    assert len(refusal(message(names, np.zeros(100_000), np.zeros(100_000)))) < 2000
+
+
+def test_extra_joints_can_be_ignored() -> None:
+    state, reader = RobotState(3), JointStateReader(JOINTS, extra_joints="ignore")
+    names = ("finger", "wrist", "elbow", "shoulder")
+    assert reader.fill(message(names, (9.0, 3.0, 2.0, 1.0), (9.0, 0.3, 0.2, 0.1)), state)
+    assert state.position.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_another_devices_message_is_passed_over_when_extra_joints_are_ignored() -> None:
+    state, reader = RobotState(3), JointStateReader(JOINTS, extra_joints="ignore")
+    assert not reader.fill(message(("finger",), (9.0,), (9.0,)), state)
+    assert reader.fill(message(), state)
+    assert not reader.fill(message(("finger",), (9.0,), (9.0,)), state)
+    assert state.position.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_values_that_are_not_finite_are_left_to_the_safety_filter() -> None:
+    state = RobotState(3)
+    assert JointStateReader(JOINTS).fill(message(position=(1.0, float("nan"), 3.0)), state)
+    assert np.isnan(state.position[1])
+
+
+def test_a_refused_message_leaves_the_state_and_the_next_good_one_is_taken() -> None:
+    state, reader = RobotState(3), JointStateReader(JOINTS)
+    reader.fill(message(), state)
+    with pytest.raises(JointMappingError):
+        reader.fill(message(("shoulder", "wrist"), (5.0, 5.0), (5.0, 5.0)), state)
+    assert state.position.tolist() == [1.0, 2.0, 3.0]
+    assert reader.fill(message(position=(4.0, 5.0, 6.0)), state)
+    assert state.position.tolist() == [4.0, 5.0, 6.0]
+
+
+def point(x: float, y: float, z: float, frame: str = "base") -> PointStamped:
+    target = PointStamped()
+    target.header.frame_id = frame
+    target.point.x, target.point.y, target.point.z = x, y, z
+    return target
+
+
+def test_a_target_within_bounds_is_taken_with_or_without_its_frame() -> None:
+    command, reader = Command(3), PointReader(BOX)
+    reader.fill(point(0.5, 0.1, 0.4), command)
+    assert command.values.tolist() == [0.5, 0.1, 0.4]
+    reader.fill(point(0.5, 0.2, 0.4, frame=""), command)
+    assert command.values.tolist() == [0.5, 0.2, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (point(0.9, 0.0, 0.4), "target x: found 0.9, expected 0.3 .. 0.7 m"),
+        (point(0.5, float("nan"), 0.4), "target y: found nan"),
+        (point(0.5, 0.0, float("inf")), "target z: found inf"),
+        (point(0.5, 0.0, 0.4, frame="camera"), "target frame: found 'camera', expected 'base'"),
+    ],
+)
+def test_a_target_that_the_policy_does_not_know_is_refused(bad: PointStamped, says: str) -> None:
+    command = Command(3)
+    command.values[:] = (0.4, 0.0, 0.3)
+    with pytest.raises(CommandError, match=re.escape(says)):
+        PointReader(BOX).fill(bad, command)
+    assert command.values.tolist() == [0.4, 0.0, 0.3]
+
+
+@pytest.mark.parametrize("kind", [Twist, TwistStamped])
+def test_a_velocity_is_clipped_to_the_policys_bounds(kind: type) -> None:
+    asked = kind()
+    twist = getattr(asked, "twist", asked)
+    twist.linear.x, twist.linear.y, twist.angular.z = 3.0, 0.1, -2.0
+    command = Command(3)
+    TwistReader(WALK).fill(asked, command)
+    assert command.values.tolist() == [1.0, 0.1, -1.0]
+
+
+def test_a_velocity_that_is_not_finite_is_refused() -> None:
+    asked = Twist()
+    asked.linear.x = float("nan")
+    with pytest.raises(CommandError, match="cmd_vel"):
+        TwistReader(WALK).fill(asked, Command(3))
+
+
+def test_an_imu_gives_a_unit_orientation_and_body_rates() -> None:
+    imu, state = Imu(), RobotState(3, floating_base=True)
+    imu.orientation.w, imu.orientation.z = 1.2, 1.6
+    imu.angular_velocity.y = 0.5
+    ImuReader().fill(imu, state)
+    assert state.orientation_wxyz.tolist() == pytest.approx([0.6, 0.0, 0.0, 0.8])
+    assert state.angular_velocity.tolist() == [0.0, 0.5, 0.0]
+
+
+def test_an_imu_without_orientation_is_refused() -> None:
+    imu = Imu()
+    imu.orientation_covariance[0] = -1.0
+    with pytest.raises(ObservationError, match="imu orientation"):
+        ImuReader().fill(imu, RobotState(3, floating_base=True))
