@@ -50,6 +50,15 @@ def test_an_exported_policy_gives_what_torch_gives(settings, tmp_path):
     assert policy.manifest.parity.max_abs_error <= TOLERANCE
 
 
+@pytest.mark.parametrize("settings", ACTORS.values(), ids=ACTORS)
+def test_a_nan_in_any_input_comes_out_as_nan_so_that_the_safety_filter_sees_it(settings, tmp_path):
+    deployed = deployed_actor(**settings)
+    policy = OnnxPolicy.open(write_policy(tmp_path / "p.onnx", deployed, samples=100))
+    size = deployed.interface.observation.size
+    spoilt = np.where(np.eye(size, dtype=bool), np.nan, observations(deployed, size)).astype(np.float32)
+    assert np.isnan(run_one_by_one(policy, spoilt)).all()
+
+
 def test_relative_targets_follow_the_joints():
     deployed = deployed_actor("pd", relative=True)
     seen = observations(deployed)
