@@ -565,3 +565,15 @@ def test_the_wire_format_reader_knows_fixed_width_fields():
         read_model(bytes([5 << 3 | 3]))  # a group
     with pytest.raises(PolicyFileError, match="graphs in the file: found 0"):
         read_model(bytes([5 << 3 | 5]) + struct.pack("<I", 1) + bytes([5 << 3 | 1]) + struct.pack("<Q", 1))
+
+
+def test_packed_dimensions_are_understood_as_other_writers_write_them():
+    shape, kind, name = b"\x0a\x02\x02\x01", b"\x10\x01", b"\x42\x01w"
+    for raw, fits in ((bytes(8), True), (bytes(4), False)):
+        tensor = shape + kind + name + b"\x4a" + varint(len(raw)) + raw
+        graph = memoryview(b"\x2a" + varint(len(tensor)) + tensor)
+        if fits:
+            check_graph(graph)
+        else:
+            with pytest.raises(PolicyFileError, match=r"shape \[2, 1\] and 4 bytes"):
+                check_graph(graph)
