@@ -103,10 +103,11 @@ class Evaluate:
         progress = None if self.json else episode_progress
         results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
         if self.ros:
+            import numpy as np
             from ddpg_robot_ros.trial import run_trial
 
             targets = [row["target"] for row in results["in_process"]["per_episode"]]
-            results["ros"] = run_trial(policy_path(self.source), targets)
+            results["ros"] = run_trial(policy_path(self.source), np.array(targets), progress=progress)
         found = results if self.ros else results["in_process"]
         if self.out:
             write_json(self.out, found)
@@ -203,7 +204,7 @@ class Deploy:
         need("ros", *(["sim"] if self.plant else []))
         from ddpg_robot_ros.deploy import deploy
 
-        return deploy(
+        code: int = deploy(
             policy_path(self.file),
             plant=self.plant,
             guard=self.guard,
@@ -212,21 +213,35 @@ class Deploy:
             params_file=self.params_file,
             duration=self.duration,
         )
+        return code
 
 
 @dataclass(frozen=True)
 class Plant:
-    """Run the simulated arm alone as a ROS 2 node that stands in for the hardware (all ROS arguments pass through)."""
+    """Run the simulated arm alone as a ROS 2 node that stands in for the hardware, until Ctrl-C."""
 
-    ros_args: Positional[tuple[str, ...]] = ()
-    """For example: -- --ros-args -p rate:=500.0"""
+    model: str = "arm_reach"
+    """Model of the robot."""
+    rate: float = 500.0
+    """Joint states per second, Hz."""
+    gravity_compensation: bool = True
+    """The arm's firmware adds the torque that holds it against gravity."""
+    joint_order: tuple[str, ...] = ()
+    """Order of the joints in its messages. Default: the model's."""
+    namespace: str = ""
+    """ROS namespace."""
+    clock: Flag = False
+    """Publish /clock."""
 
     def __call__(self) -> int:
         """Runs the node until it is told to stop; returns the exit code."""
         need("ros", "sim")
-        from ddpg_robot_ros.plant_node import main as plant
+        from ddpg_robot_ros.deploy import run_plant
 
-        return plant(list(self.ros_args)) or 0
+        code: int = run_plant(
+            self.model, self.rate, self.gravity_compensation, self.joint_order, self.namespace, self.clock
+        )
+        return code
 
 
 @dataclass(frozen=True)
@@ -271,9 +286,10 @@ class Report:
 
     def __call__(self) -> int:
         """Writes the report; returns the exit code."""
+        from ddpg_robot.cli.film import film_of
         from ddpg_robot.report import write_report
 
-        print(f"Wrote {write_report(self.run)}")
+        print(f"Wrote {write_report(self.run, film_of(self.run))}")
         return 0
 
 

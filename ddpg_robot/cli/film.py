@@ -1,0 +1,83 @@
+"""The film at the top of a report: the arm on its way to the first targets, as recorded over ROS or in process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpg_robot.cli.sources import actor_of
+from ddpg_robot.errors import MissingExtraError
+from ddpg_robot.report.pictures import Pictures, film_element
+
+FILMED = 6
+"""Targets in the film."""
+FRAMES_PER_SECOND = 12.5
+SIZE = (640, 480)
+
+
+def film_of(run: Path) -> Pictures:
+    """Renders the film for a demo's directory; a remark instead where MuJoCo or OpenGL is missing."""
+    recorded = read_paths(run)
+    try:
+        if recorded is None:
+            recorded = simulated_paths(run)
+        if not recorded:
+            return Pictures()
+        from ddpg_robot_sim.render import render_arm
+
+        paths = [thin(*path) for path in recorded[:FILMED]]
+        positions = np.concatenate([positions for positions, _ in paths])
+        targets = np.concatenate([np.tile(target, (len(positions), 1)) for positions, target in paths])
+        frames = list(render_arm(positions, targets, SIZE))
+    except (MissingExtraError, ModuleNotFoundError) as error:
+        return Pictures(remark=f"No film, drawings only. {error}")
+    where = "recorded over ROS 2" if (run / "ros.json").exists() else "in process"
+    caption = f"The first {len(paths)} targets, {where}, in real time. Orange: the path of the hand."
+    return Pictures(film_element(frames, FRAMES_PER_SECOND, "the arm reaches one target after the other"), caption)
+
+
+def read_paths(run: Path) -> list[tuple[Any, Any, Any]] | None:
+    """Times ``(k,)`` s, joint positions ``(k, n)`` rad and target per episode of `ros.json`; None without the file."""
+    file = run / "ros.json"
+    if not file.exists():
+        return None
+    rows = json.loads(file.read_text())["ros"]["per_episode"]
+    return [(np.array(row["time"]), np.array(row["position"]), np.array(row["target"])) for row in rows]
+
+
+def simulated_paths(run: Path) -> list[tuple[Any, Any, Any]]:
+    """The same from the task itself, for a machine without ROS; empty for a run whose task has no joints to show."""
+    source = next((path for path in (run / "policy.onnx", run / "train", run) if path.is_file() or is_run(path)), None)
+    if source is None:
+        return []
+    act, task, kwargs = actor_of(str(source), None)
+    import gymnasium
+
+    env: Any = gymnasium.make(task, **kwargs)
+    robot = env.unwrapped
+    paths = []
+    for number in range(FILMED if hasattr(robot, "interface") else 0):
+        observation, _ = env.reset(seed=number, options={"keep_pose": number > 0})
+        positions, over = [robot.state.position.copy()], False
+        while not over:
+            observation, _, terminated, truncated, _ = env.step(np.clip(act(observation), -1.0, 1.0))
+            positions.append(robot.state.position.copy())
+            over = terminated or truncated
+        times = np.arange(len(positions)) * robot.interface.control.period
+        paths.append((times, np.array(positions), robot.command.values.copy()))
+    env.close()
+    return paths
+
+
+def is_run(path: Path) -> bool:
+    """True for the directory of a training run with something learned."""
+    return (path / "settings.json").exists() and (path / "best").exists()
+
+
+def thin(times: Any, positions: Any, target: Any) -> tuple[Any, Any]:
+    """Positions at the film's rate ``(frames, n)``, and the target."""
+    moments = np.arange(times[0], times[-1], 1 / FRAMES_PER_SECOND)
+    return positions[np.searchsorted(times, moments).clip(max=len(times) - 1)], target
