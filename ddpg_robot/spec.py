@@ -236,7 +236,7 @@ class ParityRecord:
 
     samples: int
     max_abs_error: float
-    """Largest difference, as a fraction of each joint's effort limit (``effort``) or target range (``pd``)."""
+    """Largest difference, as a fraction of each joint's effort limit (``effort``) or position range (``pd``)."""
 
 
 @dataclass(frozen=True)
