@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,12 @@ os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ros.robot import RobotDouble, started  # noqa: E402
-from ros.spring_policy import write_spring_policy  # noqa: E402
+from ros.robot import RobotDouble, started
+from ros.spring_policy import write_spring_policy
 
-from ddpg_robot.policy import read_manifest  # noqa: E402
-from ddpg_robot.spec import PolicyManifest  # noqa: E402
-from ddpg_robot_ros.processes import NodeProcess  # noqa: E402
+from ddpg_robot.policy import read_manifest
+from ddpg_robot.spec import PolicyManifest
+from ddpg_robot_ros.processes import NodeProcess
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,14 +55,15 @@ def robot(manifest: PolicyManifest) -> Iterator[RobotDouble]:
 
 
 @pytest.fixture
-def start(request: pytest.FixtureRequest) -> object:
+def start() -> Iterator[Callable[..., NodeProcess]]:
     """Starts node processes and ends those that still run when the test is over."""
     running: list[NodeProcess] = []
-    request.addfinalizer(lambda: [process.end() for process in reversed(running)])
 
     def start_one(module: str, remaps: dict[str, str] | None = None, **parameters: object) -> NodeProcess:
         process = started(module, parameters, remaps)
         running.append(process)
         return process
 
-    return start_one
+    yield start_one
+    for process in reversed(running):
+        process.end()

@@ -1,4 +1,4 @@
-"""The robot's side of the topics, in the hands of a test: what a joint_state_broadcaster and an effort controller are."""
+"""The robot's side of the topics, in the hands of a test: joint_state_broadcaster and effort controller."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -93,10 +94,9 @@ class RobotDouble(Operator):
 
         return wait_until(said, timeout)
 
-    def commander(self, topic: str = "policy/commands") -> Callable[[list[float]], None]:
-        """A publisher of effort commands, as a policy is one."""
-        publisher = self.node.create_publisher(Float64MultiArray, topic, COMMAND_QOS)
-        return lambda effort: publisher.publish(Float64MultiArray(data=effort))
+    def commander(self) -> Publisher:
+        """A publisher of effort commands to the guard, as a policy is one."""
+        return self.node.create_publisher(Float64MultiArray, "policy/commands", COMMAND_QOS)
 
     def _publish(self) -> None:
         while not self._ending.wait(PUBLISH_PERIOD_S):
@@ -106,5 +106,3 @@ class RobotDouble(Operator):
 
     def _on_command(self, message: Float64MultiArray) -> None:
         self.commands.append((time.monotonic(), np.array(message.data)))
-
-

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from ddpg_robot_sim.arm_reach import ArmReach
 from onnx import TensorProto, helper, numpy_helper
 
 from ddpg_robot.observation import observation_spec
 from ddpg_robot.policy import METADATA_KEY, graph_sha256
 from ddpg_robot.spec import SCHEMA, ControlSpec, ParityRecord, PolicyInterface, PolicyManifest, TrainingRecord, to_dict
+from ddpg_robot_sim.arm_reach import ArmReach
 
 LARGEST_PULL = 15.0  # N·m
 STIFFNESS = 500.0  # N/m at the hand

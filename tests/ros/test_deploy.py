@@ -1,0 +1,173 @@
+"""Plant, guard and policy node together, as `deploy` starts them: it reaches, and it survives what dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ros.robot import WAIT_S
+
+from ddpg_robot.errors import ConfigError, PolicyFileError, RateError
+from ddpg_robot.kinematics import ChainKinematics
+from ddpg_robot.spec import PolicyManifest
+from ddpg_robot_ros.console import Operator
+from ddpg_robot_ros.deploy import deploy
+from ddpg_robot_ros.processes import Deployment, wait_until
+from ddpg_robot_ros.trial import run_trial
+
+SHUFFLED = ["joint4", "joint2", "joint7", "joint1", "joint3", "joint6", "joint5"]
+PATIENT = {"policy_parameters": {"state_timeout_periods": 100.0}}
+TARGET = np.array([0.5, 0.2, 0.4])
+GUARD_TIMEOUT_S = 3 * 0.008  # timeout_periods of the policy's period
+
+
+@pytest.fixture
+def operator(manifest: PolicyManifest) -> Iterator[Operator]:
+    with Operator(manifest.robot) as one:
+        yield one
+
+
+def active(operator: Operator) -> bool:
+    return wait_until(lambda: operator.active() and operator.ready(), WAIT_S)
+
+
+def reaches(operator: Operator, manifest: PolicyManifest, target: np.ndarray) -> bool:
+    kinematics = ChainKinematics(manifest.robot.chain)
+
+    def near() -> bool:
+        if not operator.watch():
+            return False
+        kinematics.update(operator.state.position)
+        return bool(np.linalg.norm(kinematics.tip - target) < 0.03)
+
+    operator.send_target(target)
+    return wait_until(near, WAIT_S)
+
+
+def test_the_arm_reaches_in_a_namespace_with_its_joints_published_in_another_order(
+    spring: Path, manifest: PolicyManifest
+) -> None:
+    plant = {"joint_order": SHUFFLED}
+    with (
+        Deployment(spring, namespace="left", plant_parameters=plant, **PATIENT) as deployment,
+        Operator(manifest.robot, namespace="left") as operator,
+    ):
+        assert active(operator)
+        assert reaches(operator, manifest, TARGET)
+        topics = {name for name, _ in operator.node.get_topic_names_and_types()}
+        assert {"/left/joint_states", "/left/target", "/left/policy/commands"} <= topics
+        assert "/joint_states" not in topics
+        deployment.check()
+
+
+def test_the_arm_is_damped_and_comes_to_rest_when_the_policy_process_is_killed(
+    spring: Path, manifest: PolicyManifest, operator: Operator
+) -> None:
+    with Deployment(spring, **PATIENT) as deployment:
+        assert active(operator)
+        for _ in range(3):  # kill it while the arm moves
+            operator.send_target(TARGET)
+            if wait_until(lambda: operator.watch() and np.abs(operator.state.velocity).max() > 0.3, 5.0, 0.001):
+                break
+        deployment.nodes["policy_node"].send(signal.SIGKILL)
+        killed = time.monotonic()
+        assert wait_until(lambda: "commands stopped" in getattr(operator.status("guard"), "message", ""), WAIT_S)
+        assert wait_until(lambda: operator.watch() and np.abs(operator.state.velocity).max() < 0.02, WAIT_S)
+        assert time.monotonic() - killed < WAIT_S / 2
+        damping = np.array([-joint.damping for joint in manifest.robot.joints]) * operator.state.velocity
+        assert wait_until(lambda: operator.effort() is not None, WAIT_S)
+        assert np.abs(damping).max() < 1.0
+
+
+def test_the_guard_takes_over_within_its_timeout(spring: Path, manifest: PolicyManifest, operator: Operator) -> None:
+    arrivals: list[tuple[float, np.ndarray]] = []
+
+    def keep(message: object) -> None:
+        arrivals.append((time.monotonic(), np.array(message.data)))
+
+    from std_msgs.msg import Float64MultiArray
+
+    operator.node.create_subscription(Float64MultiArray, "effort_controller/commands", keep, 10)
+    with Deployment(spring, **PATIENT) as deployment:
+        assert active(operator)
+        operator.send_target(TARGET)
+        assert reaches(operator, manifest, TARGET)
+        deployment.nodes["policy_node"].send(signal.SIGKILL)
+        killed = time.monotonic()
+        time.sleep(1.0)
+    # The arm holds against its posture spring: commands of the policy are not zero, damping of a resting arm is.
+    first_damping = next(when for when, effort in arrivals if when > killed and np.abs(effort).max() < 0.05)
+    assert first_damping - killed < GUARD_TIMEOUT_S + 0.3  # the machine may be busy; the timeout itself is 24 ms
+
+
+def test_ctrl_c_on_deploy_ends_every_process_in_order(spring: Path) -> None:
+    program = f"import sys; from ddpg_robot_ros.deploy import deploy; sys.exit(deploy({str(spring)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert wait_until(lambda: len(children(process.pid)) == 3, WAIT_S)
+    family = children(process.pid)
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0, text
+    assert not any(alive(pid) for pid in family)
+
+
+def test_no_process_outlives_a_deploy_that_is_killed(spring: Path) -> None:
+    program = f"import sys; from ddpg_robot_ros.deploy import deploy; sys.exit(deploy({str(spring)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    assert wait_until(lambda: len(children(process.pid)) == 3, WAIT_S)
+    family = children(process.pid)
+    process.kill()
+    process.wait()
+    assert wait_until(lambda: not any(alive(pid) for pid in family), WAIT_S)
+
+
+def test_deploy_refuses_before_it_starts_anything(spring: Path, tmp_path: Path) -> None:
+    with pytest.raises(RateError, match="a whole multiple of the policy's 125 Hz"):
+        deploy(spring, rate=333.0)
+    with pytest.raises(PolicyFileError):
+        deploy(tmp_path / "missing.onnx")
+
+
+def test_a_trial_measures_what_evaluation_measures(spring: Path, tmp_path: Path) -> None:
+    starts = np.array([[0.2, -0.7, 0.0, -2.2, 0.0, 1.5, 0.8], [-0.2, -0.7, 0.0, -2.2, 0.0, 1.5, 0.8]])
+    finished: list[int] = []
+    targets = np.array([TARGET, [0.6, -0.2, 0.3]])
+    out = tmp_path / "trial.json"
+    result = run_trial(spring, targets, 3.0, out, starts, progress=lambda done, total: finished.append(done))
+    assert result["episodes"] == 2
+    assert finished == [1, 2]
+    assert result["within_5cm_rate"] == 1.0
+    assert result["final_error_median_m"] < 0.03
+    assert result["limit_hit_rate"] == 0.0
+    assert out.stat().st_size > 1000
+    for row, start in zip(result["per_episode"], starts):
+        assert np.abs(np.array(row["start"]) - start).max() < 0.1
+        assert len(row["time"]) == len(row["position"]) > 100
+    assert result["timing"]["work"]["p50"] > 0
+    assert len(result["samples"]["lateness"]) > 500
+
+
+def test_targets_of_the_wrong_shape_are_refused(spring: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected an array \(m, 3\)"):
+        run_trial(spring, np.zeros((3, 2)))
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(one) for one in text.split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

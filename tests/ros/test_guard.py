@@ -1,0 +1,155 @@
+"""The effort guard: passes on, clamps, damps when nobody commands, refuses two masters."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rclpy.publisher import Publisher
+from ros.robot import WAIT_S, RobotDouble, started
+from std_msgs.msg import Float64MultiArray
+
+from ddpg_robot.spec import PolicyManifest
+from ddpg_robot_ros.processes import wait_until
+
+EFFORT = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0]
+COMMAND_PERIOD_S = 0.01
+# 40 periods of 8 ms: a test machine may pause the commanding thread for a while.
+TIMEOUT_PERIODS, TIMEOUT_S = 40.0, 0.32
+
+
+class Guarded(RobotDouble):
+    """A robot behind a guard, and the one publisher that may command it."""
+
+    policy: Publisher
+
+    @contextmanager
+    def commanded(self, effort: list[float]) -> Iterator[None]:
+        """Sends an effort 100 times a second."""
+        ending = threading.Event()
+
+        def run() -> None:
+            while not ending.wait(COMMAND_PERIOD_S):
+                self.policy.publish(Float64MultiArray(data=effort))
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            thread.join()
+
+    def hears_exactly(self, effort: list[float]) -> bool:
+        """Waits until this very effort arrives."""
+        return self.hears(lambda heard: heard.tolist() == effort)
+
+
+@contextmanager
+def guarded(spring: Path, manifest: PolicyManifest) -> Iterator[Guarded]:
+    with Guarded(manifest.robot) as robot:
+        robot.process = started("effort_guard", {"policy": str(spring), "timeout_periods": TIMEOUT_PERIODS})
+        robot.policy = robot.commander()
+        try:
+            assert robot.reports("no command yet", suffix="guard")
+            assert not robot.commands, "a guard without commands must not publish"
+            yield robot
+        finally:
+            robot.process.end()
+
+
+@pytest.fixture(scope="module")
+def live(spring: Path, manifest: PolicyManifest) -> Iterator[Guarded]:
+    """One guard for all tests of this module."""
+    with guarded(spring, manifest) as robot:
+        yield robot
+
+
+def test_commands_are_passed_on_unchanged(live: Guarded) -> None:
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+
+
+def test_commands_are_clamped_to_the_manifests_limits(live: Guarded) -> None:
+    limits = [joint.effort_limit for joint in live.robot.joints]
+    with live.commanded([1e6, -1e6] + [1e6] * 5):
+        assert live.hears_exactly([limits[0], -limits[1], *limits[2:]])
+
+
+def test_the_guard_damps_when_commands_stop_and_passes_again_when_they_return(live: Guarded) -> None:
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+    stopped = time.monotonic()
+    assert live.hears_damping()
+    assert time.monotonic() - stopped < TIMEOUT_S + 0.5
+    damped = live.efforts(0.3)
+    assert len(damped) > 10
+    assert all(live.is_damping(effort) for effort in damped)
+    assert live.reports("commands stopped", suffix="guard")
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+
+
+@pytest.mark.parametrize("bad", [[float("nan")] * 7, [float("-inf")] + [0.0] * 6, [1.0] * 6, [1.0] * 8, []])
+def test_commands_that_make_no_sense_are_dropped_and_then_damped(live: Guarded, bad: list[float]) -> None:
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+    with live.commanded(bad):
+        assert live.hears_damping()
+        assert all(np.isfinite(effort).all() for effort in live.efforts(0.2))
+
+
+def test_two_publishers_are_refused_until_one_is_left_and_the_guard_is_rearmed(live: Guarded) -> None:
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+        rival = live.commander()
+        assert live.hears_damping()
+        assert live.reports("two publishers", suffix="guard")
+        assert not live.trigger("effort_guard/rearm").success
+        live.node.destroy_publisher(rival)
+        assert wait_until(lambda: live.trigger("effort_guard/rearm").success, WAIT_S)
+        assert live.hears_exactly(EFFORT)
+
+
+def test_a_successor_may_command_while_its_killed_forerunner_is_still_in_the_graph(live: Guarded) -> None:
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+    assert live.hears_damping()
+    forerunner, live.policy = (
+        live.policy,
+        live.commander(),
+    )  # silent, but matched: as after SIGKILL, before its lease ends
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+        live.node.destroy_publisher(forerunner)
+        assert all(effort.tolist() == EFFORT for effort in live.efforts(0.3))
+
+
+def test_the_guard_loads_no_inference_no_training_and_no_simulator(live: Guarded) -> None:
+    maps = Path(f"/proc/{live.process.pid}/maps").read_text()
+    assert "rclpy" in maps
+    assert not re.search("onnxruntime|torch|mujoco", maps)
+
+
+def test_sigterm_ends_in_damping_then_zero(spring: Path, manifest: PolicyManifest, live: Guarded) -> None:
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+        live.process.send(signal.SIGTERM)
+        assert wait_until(lambda: live.process.exit_status == 0, WAIT_S)
+    assert not live.last().any()
+    last_moving = next(effort for _, effort in reversed(live.commands) if effort.any())
+    assert live.is_damping(last_moving)
+
+
+def test_limits_cannot_be_widened_by_a_parameter(start, spring: Path, capfd) -> None:
+    guard = start("effort_guard", policy=str(spring), effort_scale=1.5)
+    assert wait_until(lambda: guard.exit_status is not None, WAIT_S)
+    assert guard.exit_status == 2
+    assert "effort_scale" in capfd.readouterr().err

@@ -1,0 +1,130 @@
+"""The plant: a robot behind topics, in real time."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from ros.robot import HOME, WAIT_S
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+
+from ddpg_robot.errors import ConfigError, JointMappingError
+from ddpg_robot.spec import PolicyManifest
+from ddpg_robot_ros.console import Operator
+from ddpg_robot_ros.plant import Plant, find_model
+from ddpg_robot_ros.processes import wait_until
+from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS
+
+SHUFFLED = ["joint4", "joint2", "joint7", "joint1", "joint3", "joint6", "joint5"]
+PUSH = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]  # N·m on the last joint
+
+
+@pytest.fixture
+def watcher(manifest: PolicyManifest) -> Iterator[Operator]:
+    with Operator(manifest.robot) as operator:
+        yield operator
+
+
+def test_the_arm_stands_where_it_is_when_gravity_is_compensated() -> None:
+    plant = Plant(find_model("arm_reach"))
+    plant.advance(1.0)
+    assert np.abs(plant.position - HOME).max() < 1e-3
+
+
+def test_the_arm_sinks_slowly_under_hold_damping_without_gravity_compensation() -> None:
+    plant = Plant(find_model("arm_reach"), gravity_compensation=False)
+    plant.advance(0.5)
+    assert np.abs(plant.position - HOME).max() > 0.05
+    assert np.abs(plant.velocity).max() < 3.0
+
+
+def test_effort_is_clamped_and_reported_as_applied() -> None:
+    plant = Plant(find_model("arm_reach"))
+    plant.command(np.array([1e3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    plant.advance(plant.timestep)
+    assert plant.applied[0] == 87.0
+
+
+def test_a_moving_arm_comes_to_rest_when_commands_stop() -> None:
+    plant = Plant(find_model("arm_reach"))
+    plant.command(np.array([20.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    plant.advance(0.2)
+    assert np.abs(plant.velocity).max() > 0.2
+    plant.command(None)
+    plant.advance(1.0)
+    assert np.abs(plant.velocity).max() < 0.02
+
+
+def test_a_pose_with_an_unknown_joint_is_refused() -> None:
+    with pytest.raises(JointMappingError, match="elbow"):
+        Plant(find_model("arm_reach")).place(["elbow"], [0.1])
+
+
+def test_an_unknown_model_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="arm_reach"):
+        find_model("no_such_model")
+
+
+def test_joint_states_come_in_real_time_in_the_order_that_was_asked_for(start, watcher: Operator) -> None:
+    seen: list[JointState] = []
+    watcher.node.create_subscription(JointState, "joint_states", seen.append, STATE_QOS)
+    start("plant_node", joint_order=SHUFFLED)
+    assert wait_until(lambda: len(seen) > 10, WAIT_S)
+    begin, count = time.monotonic(), len(seen)
+    time.sleep(2.0)
+    rate = (len(seen) - count) / (time.monotonic() - begin)
+    assert 250 < rate < 550  # 500 on a free machine
+    assert seen[-1].name == SHUFFLED
+    home = dict(zip(SHUFFLED, seen[-1].position))
+    assert [home[f"joint{i + 1}"] for i in range(7)] == pytest.approx(HOME, abs=1e-3)
+    age = time.time() - (seen[-1].header.stamp.sec + seen[-1].header.stamp.nanosec * 1e-9)
+    assert 0 <= age < 1.0
+
+
+def test_commands_move_the_joint_they_mean_and_stop_when_they_stop(start, watcher: Operator) -> None:
+    from std_msgs.msg import Float64MultiArray
+
+    start("plant_node", joint_order=SHUFFLED)
+    commands = watcher.node.create_publisher(Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
+    assert wait_until(lambda: commands.get_subscription_count() > 0 and watcher.watch(), WAIT_S)
+
+    def pushed() -> bool:
+        commands.publish(Float64MultiArray(data=PUSH))
+        return watcher.watch() and watcher.state.position[6] > HOME[6] + 0.2
+
+    assert wait_until(pushed, WAIT_S, period=0.005)
+    assert np.abs(watcher.state.position[:6] - HOME[:6]).max() < 0.05
+    for bad in ([1.0], [float("nan")] * 7):
+        commands.publish(Float64MultiArray(data=bad))
+    assert wait_until(lambda: watcher.watch() and np.abs(watcher.state.velocity).max() < 0.01, WAIT_S)
+
+
+def test_a_pose_can_be_set(start, watcher: Operator) -> None:
+    start("plant_node")
+    assert wait_until(watcher.watch, WAIT_S)
+
+    def placed() -> bool:
+        watcher.place(["joint1"], [0.4])
+        return watcher.watch() and abs(watcher.state.position[0] - 0.4) < 0.01
+
+    assert wait_until(placed, WAIT_S, period=0.05)
+
+
+def test_the_clock_is_simulated_time_when_asked_for(start, watcher: Operator) -> None:
+    clocks: list[Clock] = []
+    watcher.node.create_subscription(Clock, "/clock", clocks.append, COMMAND_QOS)
+    start("plant_node", publish_clock=True)
+    assert wait_until(lambda: len(clocks) > 10 and watcher.watch(), WAIT_S)
+    assert clocks[0].clock.sec < 60
+    assert watcher.state.stamp < 60
+
+
+def test_the_plant_ends_on_sigterm(start, watcher: Operator) -> None:
+    plant = start("plant_node")
+    assert wait_until(watcher.watch, WAIT_S)
+    plant.send(signal.SIGTERM)
+    assert wait_until(lambda: plant.exit_status == 0, WAIT_S)
