@@ -120,6 +120,7 @@ class Training:
         self.losses: list[Losses] = []
         if self.store.latest() is not None:
             self._restore()
+        self._saved_step = self.step
 
     def run(self) -> None:
         """Runs to the end, or until a signal; then raises SystemExit(130)."""
@@ -130,13 +131,12 @@ class Training:
             ProgressLine(name, config.steps, self.step) as self.line,
             Metrics(self.run_directory, self.step, self.metrics_rows) as self.metrics,
         ):
-            self._started = saved_at = time.monotonic()
+            self._started = self._saved_at = time.monotonic()
             while self.step < config.steps and not self.stop.requested:
                 if self._evaluation_due():
                     self._evaluate()
-                elif time.monotonic() - saved_at >= config.checkpoint_every_s:
+                elif self._checkpoint_due():
                     self._save()
-                    saved_at = time.monotonic()
                 else:
                     self._run_episode()
             if not self.stop.overdue:
@@ -210,6 +210,10 @@ class Training:
             self.losses.clear()
         self.metrics.write(row)
 
+    def _checkpoint_due(self) -> bool:
+        overdue = time.monotonic() - self._saved_at >= self.config.checkpoint_every_s
+        return overdue and self.step > self._saved_step
+
     def _evaluation_due(self) -> bool:
         every = self.config.eval_every
         return self.step // every > self.evaluated_step // every
@@ -280,6 +284,7 @@ class Training:
             "rngs": {name: rng.bit_generator.state for name, rng in self.rngs.items()},
         }
         self.store.save(self.step, self.agent.state(), state, self.replay)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _restore(self) -> None:
         tensors, state = self.store.load(self.replay)
