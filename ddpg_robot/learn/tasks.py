@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from ddpg_robot.errors import ConfigError, TrainingError, mismatch
+from ddpg_robot.errors import ConfigError, MissingExtraError, TrainingError, mismatch
 from ddpg_robot.spec import to_dict
 
 
@@ -109,11 +109,17 @@ class Task:
 def _make(task: str, kwargs: dict[str, Any]) -> gymnasium.Env:
     try:
         return gymnasium.make(task, disable_env_checker=True, **kwargs)
-    except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "") != task.partition(":")[0]:
-            raise
-        known = difflib.get_close_matches(task, gymnasium.registry, n=5, cutoff=0.4) or sorted(gymnasium.registry)[-5:]
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise MissingExtraError(f"task '{task}' needs a package that is not installed: {error}") from error
+    except gymnasium.error.UnregisteredEnv as error:
+        known = difflib.get_close_matches(task, gymnasium.registry, n=5, cutoff=0.4) or None
         raise ConfigError(mismatch("task", repr(task), "a registered Gymnasium id", known)) from error
+    except gymnasium.error.Error as error:
+        raise ConfigError(f"task '{task}': {error}") from error
+    except ModuleNotFoundError as error:
+        if error.name not in (None, task.partition(":")[0]):
+            raise
+        raise ConfigError(mismatch("task", repr(task), "a Gymnasium id, or module:id of a module there is")) from error
     except TypeError as error:
         raise ConfigError(f"task '{task}' refuses its arguments {kwargs}: {error}") from error
 

@@ -7,11 +7,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from ddpg_robot.learn.config import DdpgConfig, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
 from ddpg_robot.learn.networks import TargetNetwork, flatten_parameters
 from ddpg_robot.learn.replay import Batch, Replay
-from torch import nn
 
 SMALL = {"actor_hidden": (16, 12), "critic_hidden": (16, 12), "batch_size": 32, "replay_capacity": 100}
 VARIANTS = {
@@ -78,7 +79,9 @@ def test_update_equals_autograd_and_torch_optimisers(variant):
     found = agent.state()
     for name, value in expected.items():
         if "num_batches_tracked" not in name:
-            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+            torch.testing.assert_close(
+                found[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
+            )
 
 
 def constant_agent(value: float, config: DdpgConfig) -> Ddpg:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ddpg_robot.errors import CheckpointError, RunDirectoryError
 from ddpg_robot.learn.checkpoint import CheckpointStore, read_tensors
 from ddpg_robot.learn.config import TrainConfig

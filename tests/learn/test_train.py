@@ -1,0 +1,155 @@
+"""Training and evaluation end to end, in this process."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import learn_envs  # noqa: F401  (registers the tasks)
+import numpy as np
+import pytest
+
+from ddpg_robot.errors import CheckpointError, ConfigError, RunDirectoryError, TrainingError
+from ddpg_robot.learn.checkpoint import load_actor
+from ddpg_robot.learn.config import TrainConfig
+from ddpg_robot.learn.evaluate import evaluate
+from ddpg_robot.learn.tasks import episode_seed, open_task
+from ddpg_robot.learn.trainer import train
+
+DRIFT = "learn_test/Drift-v0"
+TINY = {"actor_hidden": (8,), "critic_hidden": (8,), "batch_size": 8, "warmup_steps": 50}
+
+
+def config(out: Path, task: str = DRIFT, **changes) -> TrainConfig:
+    settings = {"steps": 400, "overrides": TINY, "eval_every": 100, "eval_episodes": 2, "final_eval_episodes": 3}
+    return TrainConfig(task=task, out=out, **{**settings, "log_every": 100, **changes})
+
+
+def test_pendulum_learns_to_swing_up(tmp_path):
+    overrides = {
+        "actor_hidden": (64, 64),
+        "critic_hidden": (64, 64),
+        "batch_size": 64,
+        "actor_lr": 1e-3,
+        "critic_lr": 1e-3,
+    }
+    changes = {"eval_every": 2500, "eval_episodes": 5, "final_eval_episodes": 10}
+    out = train(config(tmp_path / "run", "Pendulum-v1", steps=5000, overrides=overrides, **changes))
+    # A random policy gets about -1200, the best possible is about -150.
+    assert json.loads((out / "evaluation.json").read_text())["return_mean"] > -500
+
+
+def test_a_run_leaves_the_files_that_it_promises(tmp_path):
+    out = train(config(tmp_path / "run"))
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [100, 200, 300, 400]
+    assert len([row for row in rows if row["kind"] == "evaluation"]) == 4
+    assert {"return", "success", "steps_per_s", "critic_loss", "actor_loss", "q_mean"} <= rows[-2].keys()
+    assert len(list((out / "tensorboard").iterdir())) == 1
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["settings"]["task"] == DRIFT
+    assert len(settings["config_hash"]) == 64
+    task = json.loads((out / "task.json").read_text())
+    assert (task["observation_size"], task["action_size"], task["interface"]) == (2, 1, None)
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    assert evaluation["episodes"] == len(evaluation["per_episode"]) == 3
+
+
+def test_tensorboard_reads_the_curves(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = train(config(tmp_path / "run"))
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/return")] == [100, 200, 300, 400]
+    assert events.Scalars("evaluation/return_mean")
+
+
+def test_loaded_actors_act_as_they_were_evaluated(tmp_path):
+    out = train(config(tmp_path / "run"))
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    actor = load_actor(out, "best")
+    again = evaluate(actor.act, DRIFT, {}, 3, evaluation["seed"])
+    assert again["per_episode"] == evaluation["per_episode"]
+    assert actor.steps == evaluation["step"]
+    assert load_actor(out, "last").steps == 400
+    assert not actor.actor.training
+
+
+def test_loading_from_nothing_says_so(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"without settings.json, expected a training run"):
+        load_actor(tmp_path)
+    out = train(config(tmp_path / "run"))
+    with pytest.raises(ConfigError, match="valid choices: best, last"):
+        load_actor(out, "worst")
+    (out / "best" / "actor.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(CheckpointError, match="unreadable"):
+        load_actor(out)
+
+
+def test_action_boxes_are_rescaled_both_ways():
+    with open_task(DRIFT, {"low": -3.0, "high": 7.0}) as task:
+        task.reset(0)
+        for action in (-1.0, 0.0, 1.0):
+            task.step(np.array([action]))
+        assert task.env.unwrapped.actions == [-3.0, 2.0, 7.0]
+        description = task.describe()
+    assert (description["action_offset"], description["action_scale"]) == ([2.0], [5.0])
+
+
+@pytest.mark.parametrize(
+    ("task", "kwargs", "message"),
+    [
+        ("Pendulm-v1", {}, r"task: found 'Pendulm-v1'.*valid choices: .*Pendulum-v1"),
+        ("no_such_module:Pendulum-v1", {}, "task: found 'no_such_module:Pendulum-v1'"),
+        ("learn_test/Buttons-v0", {}, r"action space of task .*: found Discrete\(2\), expected a Box"),
+        ("FrozenLake-v1", {}, r"observation space of task .*: found Discrete\(16\), expected a Box"),
+        (DRIFT, {"high": math.inf}, "expected finite bounds"),
+        (DRIFT, {"high": -1.0}, "expected lower bounds below upper bounds"),
+        (DRIFT, {"gravity": 3}, "refuses its arguments"),
+    ],
+)
+def test_unsuitable_tasks_are_refused_before_anything_is_written(tmp_path, task, kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        train(config(tmp_path / "run", task, task_kwargs=kwargs))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("bad", "message"), [("reward", "reward of task"), ("observation", r"non-finite at \[1\]")])
+def test_values_that_are_not_finite_stop_the_training(tmp_path, bad, message):
+    with pytest.raises(TrainingError, match=message):
+        train(config(tmp_path / "run", task_kwargs={"bad": bad}))
+
+
+def test_diverging_losses_stop_the_training(tmp_path):
+    with pytest.raises(TrainingError, match=r"losses at step \d+: .*inf.*expected finite numbers"):
+        train(config(tmp_path / "run", overrides={**TINY, "reward_scale": 1e30}))
+
+
+def test_evaluation_reports_success_errors_and_limits():
+    result = evaluate(lambda observation: -observation[:1], DRIFT, {}, episodes=10, seed=3)
+    errors = [row["final_error"] for row in result["per_episode"]]
+    assert result["success_rate"] == np.mean([error < 0.5 for error in errors])
+    assert result["within_5cm_rate"] == np.mean([error < 0.05 for error in errors])
+    assert result["final_error_median_m"] == pytest.approx(np.median(errors))
+    assert (result["limit_hit_rate"], result["length_mean"], result["episodes"]) == (0.0, 30.0, 10)
+
+
+def test_evaluation_leaves_out_what_the_task_does_not_tell():
+    result = evaluate(lambda observation: np.zeros(1), "Pendulum-v1", None, episodes=1, seed=0)
+    for key in ("success_rate", "within_5cm_rate", "final_error_median_m", "limit_hit_rate"):
+        assert result[key] is None
+
+
+def test_evaluation_needs_no_torch():
+    program = "import sys, ddpg_robot.learn.evaluate; sys.exit('torch' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
+
+
+def test_evaluations_never_see_an_episode_of_training():
+    training = {episode_seed(seed, 0, episode) for seed in range(3) for episode in range(1000)}
+    evaluation = {episode_seed(seed, 1, episode) for seed in range(3) for episode in range(200)}
+    assert not training & evaluation
