@@ -93,15 +93,15 @@ class ArmReach(RobotTask):
         return self.observe(), self._info(self._distance(), limit_hit=False)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        last_effort = self.effort / self._effort_limit
         verdict = self.run_action(action)
         self._step += 1
         distance = self._distance()
         self._held = self._held + 1 if distance <= SUCCESS_DISTANCE else 0
-        velocity = self.state.velocity / self._velocity_limit
-        position = self.state.position
-        reward = reach_reward(
-            distance, velocity, self.effort / self._effort_limit, (position - self.home) / self._half_range
-        )
+        position, velocity = self.state.position, self.state.velocity / self._velocity_limit
+        effort = self.effort / self._effort_limit
+        posture = (position - self.home) / self._half_range
+        reward = reach_reward(distance, velocity, effort, effort - last_effort, posture)
         beyond = (position < self._lower) | (position > self._upper) | (np.abs(velocity) > 1)
         limit_hit = verdict.tripped or verdict.clamped or bool(beyond.any())
         if verdict.tripped:

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+SPEED_COMFORT = 0.75
+"""Share of the velocity limit above which speed costs extra."""
 
 
 def reach_reward(
     distance: float,
-    joint_speed: np.ndarray,
+    velocity: np.ndarray,
     effort: np.ndarray,
+    effort_change: np.ndarray,
     posture: np.ndarray,
 ) -> float:
     """Reward of reaching, per control period.
 
-    ``-d + 0.5 exp(-(d / 5 cm)^2) + 0.5 exp(-(d / 1 cm)^2)`` draws the hand in from afar and then to the millimetre;
-    small terms keep the arm slow, the torque low and the elbow near home.
+    ``0.5 - d + 0.5 exp(-(d / 5 cm)^2) + 0.5 exp(-(d / 1 cm)^2)`` draws the hand in from afar, and then to the millimetre.
+    The costs keep the arm slow, well below its velocity limits, its torque low and smooth (a policy that shakes in
+    simulation shakes the robot) and its elbow near home (the redundant joint must not wander off from target to target).
 
     Args:
         distance: hand to target, m.
-        joint_speed: joint velocity over its limit ``(n,)``.
+        velocity: joint velocity over its limit ``(n,)``.
         effort: applied effort over its limit ``(n,)``.
+        effort_change: its change since the last control period, over the limit ``(n,)``.
         posture: distance from the home pose over half the joint range ``(n,)``.
     """
-    near = 0.5 * np.exp(-((distance / 0.05) ** 2)) + 0.5 * np.exp(-((distance / 0.01) ** 2))
-    cost = 0.1 * joint_speed @ joint_speed + 0.05 * effort @ effort + 0.05 * posture @ posture
+    near = 0.5 * math.exp(-((distance / 0.05) ** 2)) + 0.5 * math.exp(-((distance / 0.01) ** 2))
+    haste = np.maximum(np.abs(velocity) - SPEED_COMFORT, 0.0)
+    cost = 0.1 * velocity.dot(velocity) + 5.0 * haste.dot(haste)
+    cost += 0.1 * effort.dot(effort) + 2.0 * effort_change.dot(effort_change) + 0.3 * posture.dot(posture)
     return float(0.5 + near - distance - cost)
