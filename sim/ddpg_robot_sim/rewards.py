@@ -32,6 +32,6 @@ def reach_reward(
     """
     near = 0.5 * math.exp(-((distance / 0.05) ** 2)) + 0.5 * math.exp(-((distance / 0.01) ** 2))
     haste = np.maximum(np.abs(velocity) - SPEED_COMFORT, 0.0)
-    cost = 0.1 * velocity.dot(velocity) + 5.0 * haste.dot(haste)
-    cost += 0.1 * effort.dot(effort) + 2.0 * effort_change.dot(effort_change) + 0.3 * posture.dot(posture)
+    cost = 0.1 * velocity.dot(velocity) + 2.0 * haste.dot(haste)
+    cost += 0.1 * effort.dot(effort) + 0.5 * effort_change.dot(effort_change) + 0.15 * posture.dot(posture)
     return float(0.5 + near - distance - cost)
