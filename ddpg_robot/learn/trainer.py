@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections import deque
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, save_best
 from ddpg_robot.learn.config import TrainConfig, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg, Losses
 from ddpg_robot.learn.evaluate import Act, evaluate_task
+from ddpg_robot.learn.interruption import Interruption
 from ddpg_robot.learn.networks import GreedyPolicy
 from ddpg_robot.learn.noise import WarmupActions, make_noise
 from ddpg_robot.learn.progress import Metrics, ProgressLine
@@ -48,45 +46,10 @@ def train(config: TrainConfig) -> Path:
     torch.set_num_threads(config.threads)
     with open_task(config.task, config.task_kwargs) as task, open_task(config.task, config.task_kwargs) as test_task:
         run = RunDirectory.prepare(config, task.describe())
-        if run.evaluation_file.is_file():
-            return run.path  # finished before
-        Training(config, run, task, test_task).run()
+        training = Training(config, run, task, test_task)
+        if training.step < config.steps or not run.evaluation_file.is_file():
+            training.run()
     return run.path
-
-
-class Interruption:
-    """SIGINT and SIGTERM as a wish: the loop stops at the end of the episode. A second signal exits at once."""
-
-    GRACE_S = 8.0
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    @property
-    def requested(self) -> bool:
-        """A signal has come."""
-        return self._since is not None
-
-    @property
-    def overdue(self) -> bool:
-        """A signal came so long ago that the episode's end should not be waited for."""
-        return self._since is not None and time.monotonic() - self._since > self.GRACE_S
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise SystemExit(130)
-        self._since = time.monotonic()
 
 
 class Training:

@@ -77,7 +77,7 @@ def final_state(out: Path) -> tuple[dict[str, torch.Tensor], dict]:
 def test_killed_training_resumes_bit_for_bit(tmp_path, subprocess_environment, preset):
     whole = start(tmp_path / "whole", subprocess_environment, preset, every_s=1e9)
     killed_at = []
-    for _ in range(3):
+    for _ in range(2):
         process = start(tmp_path / "killed", subprocess_environment, preset)
         wait_for_checkpoint(tmp_path / "killed", process)
         time.sleep(int.from_bytes(os.urandom(1), "big") / 255)
@@ -105,6 +105,18 @@ def test_a_signal_saves_and_ends_with_130(tmp_path, subprocess_environment, numb
     assert code == 130
     assert "Traceback" not in errors
     assert CheckpointStore(tmp_path / "run" / "checkpoint").latest() is not None
+
+
+def test_a_second_signal_ends_at_once_and_the_last_checkpoint_stays(tmp_path, subprocess_environment):
+    out = tmp_path / "run"
+    process = start(out, subprocess_environment, every_s=0.5, steps=10**6)
+    wait_for_checkpoint(out, process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    code, errors = finish(process)
+    assert code == 130
+    assert "Traceback" not in errors
+    assert read_tensors(CheckpointStore(out / "checkpoint").latest() / "agent.safetensors")
 
 
 def use_up_disk(out: Path, process: subprocess.Popen) -> None:
