@@ -104,6 +104,7 @@ class Evaluate:
         results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
         if self.ros:
             import numpy as np
+
             from ddpg_robot_ros.trial import run_trial
 
             targets = [row["target"] for row in results["in_process"]["per_episode"]]

@@ -12,9 +12,9 @@ from ddpg_robot.cli.sources import actor_of
 from ddpg_robot.errors import MissingExtraError
 from ddpg_robot.report.pictures import Pictures, film_element
 
-FILMED = 6
-"""Targets in the film."""
-FRAMES_PER_SECOND = 12.5
+FILMED, FILMED_SECONDS = 5, 1.8
+"""Targets in the film, and how much of each: rendering without a graphics card takes a tenth of a second per frame."""
+FRAMES_PER_SECOND = 10.0
 SIZE = (640, 480)
 
 
@@ -35,7 +35,7 @@ def film_of(run: Path) -> Pictures:
     except (MissingExtraError, ModuleNotFoundError) as error:
         return Pictures(remark=f"No film, drawings only. {error}")
     where = "recorded over ROS 2" if (run / "ros.json").exists() else "in process"
-    caption = f"The first {len(paths)} targets, {where}, in real time. Orange: the path of the hand."
+    caption = f"The first {len(paths)} targets, {where}. Orange: the path of the hand."
     return Pictures(film_element(frames, FRAMES_PER_SECOND, "the arm reaches one target after the other"), caption)
 
 
@@ -79,5 +79,5 @@ def is_run(path: Path) -> bool:
 
 def thin(times: Any, positions: Any, target: Any) -> tuple[Any, Any]:
     """Positions at the film's rate ``(frames, n)``, and the target."""
-    moments = np.arange(times[0], times[-1], 1 / FRAMES_PER_SECOND)
+    moments = np.arange(times[0], min(times[-1], times[0] + FILMED_SECONDS), 1 / FRAMES_PER_SECOND)
     return positions[np.searchsorted(times, moments).clip(max=len(times) - 1)], target

@@ -78,7 +78,8 @@ class Findings:
         blocks = [hero("ddpg_robot report", self.title, self._lead(), pictures.film, pictures.caption)]
         blocks += [notice(pictures.remark)] if pictures.remark else []
         blocks.append(tiles(self._tiles()))
-        cards = [sections.learning(self.metrics), *self._accuracy(), *self._timing(), self._facts()]
+        cards = [sections.learning(self.metrics), *self._accuracy(), *self._timing()]
+        cards += [self._facts(), sections.times(self.stages)]
         return [*blocks, f'<div class="cards">{"".join(cards)}</div>', self._footer()]
 
     def _lead(self) -> str:
@@ -146,12 +147,11 @@ class Findings:
         ]
 
     def _facts(self) -> str:
-        rows = [[name, f"{record['seconds']:.0f} s"] for name, record in self.stages.items()]
-        rows = [[f"time of stage {name}", value] for name, value in rows]
+        rows: list[list[str]] = []
         if self.manifest is not None:
             m = self.manifest
             rates = f"policy {1 / m.control.period:g} Hz, loop {1 / m.control.loop_period:g} Hz"
-            rows += [
+            rows = [
                 ["policy", f"{m.name}, {m.created}"],
                 [
                     "control",
@@ -161,7 +161,7 @@ class Findings:
                 ["parity with torch", f"{m.parity.max_abs_error:.1e} of the range, {m.parity.samples:,} samples"],
                 ["weights", f"sha256 {m.weights_sha256[:16]}…"],
             ]
-        return card("How it was made", "", table((), rows, "facts"), wide=False) if rows else ""
+        return card("What was run", "As the policy file says of itself.", table((), rows, "facts")) if rows else ""
 
     def _footer(self) -> str:
         machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
 
+from ddpg_robot.demo import clock
 from ddpg_robot.kinematics import rotation_matrix
 from ddpg_robot.report.charts import Chart, bins
 from ddpg_robot.report.page import card, legend, table
@@ -15,13 +17,15 @@ from ddpg_robot.spec import KinematicChain
 
 Result = dict[str, Any]
 SUCCESS_M = 0.02
+WIDE, HALF = 1022, 500
+"""Widths of charts in pixels, as wide as the page shows them: all words come out in one size."""
 PLACES = {"here": "in process", "ros": "over ROS 2"}
 """Colour of a place where the policy ran, and its words."""
 
 
 def percent(value: float | None) -> str:
     """A rate from 0 to 1 as a table shows it."""
-    return "–" if value is None else f"{100 * value:.4g} %"
+    return "–" if value is None else f"{100 * value:.3g} %"
 
 
 def millimetres(value: float | None) -> str:
@@ -39,7 +43,13 @@ def learning(rows: Sequence[Result]) -> str:
     charts = []
     if any(row.get("success_rate") is not None for row in tests):
         chart = Chart(
-            (0, steps), (0, 100), "success over training", "environment steps", "success, %", x_format=thousands
+            (0, steps),
+            (0, 100),
+            "success over training",
+            "environment steps",
+            "success, %",
+            x_format=thousands,
+            width=HALF,
         )
         chart.line([(r["step"], 100 * r["success"]) for r in episodes if r["success"] is not None], "here faint")
         points = [(row["step"], 100 * row["success_rate"]) for row in tests]
@@ -54,7 +64,7 @@ def learning(rows: Sequence[Result]) -> str:
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 1.0
     names = ("return over training", "environment steps", "return")
-    chart = Chart((0, steps), (low - room, high + room), *names, x_format=thousands)
+    chart = Chart((0, steps), (low - room, high + room), *names, x_format=thousands, width=HALF)
     chart.line([(x, y) for x, y in faint if low - room <= y <= high + room], "here faint")
     chart.line(points, "here")
     for point in points:
@@ -79,7 +89,7 @@ def errors(results: dict[str, Result]) -> str:
     low, high = min(0.5e-3, 0.8 * max(min(lows), 1e-5)), max(0.1, 1.2 * max(lows))
     chart = Chart(
         (1000 * low, 1000 * high), (0, len(results)), "final error per target", "final distance to the target, mm",
-        x_log=True, y_format=lambda _: "", height=96 + 92 * len(results),
+        x_log=True, y_format=lambda _: "", width=WIDE, height=80 + 88 * len(results),
     )  # fmt: skip
     chart.upright(1000 * SUCCESS_M, "success: 2 cm")
     chart.upright(10, "1 cm")
@@ -103,7 +113,7 @@ def workspace(results: dict[str, Result], lower: Sequence[float], upper: Sequenc
         pad = 0.04
         chart = Chart(
             (lower[i] - pad, upper[i] + pad), (lower[j] - pad, upper[j] + pad), f"targets {title}", *names,
-            width=420, height=360, equal=True,
+            width=HALF, height=380, equal=True,
         )  # fmt: skip
         for style, result in results.items():
             for row in result["per_episode"]:
@@ -113,7 +123,8 @@ def workspace(results: dict[str, Result], lower: Sequence[float], upper: Sequenc
                 chart.dot((target[i], target[j]), style if row["success"] else "missed", tip, radius)
         views.append(chart.svg())
     words = "The larger a dot, the larger the final error. From above (left) and from the side (right)."
-    return card("Where the targets were", words, f'<div class="row">{"".join(views)}</div>')
+    keys = [(style, PLACES[style]) for style in results] + [("missed", "missed")]
+    return card("Where the targets were", words, legend(*keys) + f'<div class="row">{"".join(views)}</div>', wide=True)
 
 
 def paths(result: Result, chain: KinematicChain, lower: Sequence[float], upper: Sequence[float]) -> str:
@@ -128,7 +139,13 @@ def paths(result: Result, chain: KinematicChain, lower: Sequence[float], upper: 
     for title, (i, j), names in (("from the side", (0, 2), ("x, m", "z, m")), ("from above", (1, 0), ("y, m", "x, m"))):
         low, high = everything.min(axis=0) - 0.06, everything.max(axis=0) + 0.06
         chart = Chart(
-            (low[i], high[i]), (low[j], high[j]), f"path of the hand {title}", *names, width=460, height=420, equal=True
+            (low[i], high[i]),
+            (low[j], high[j]),
+            f"path of the hand {title}",
+            *names,
+            width=HALF,
+            height=440,
+            equal=True,
         )
         for number, pose in enumerate(poses):
             chart.line([(p[i], p[j]) for p in pose], "link last" if number == len(poses) - 1 else "link")
@@ -173,7 +190,7 @@ def histogram(title: str, words: str, seconds: Sequence[float], low: float, high
     columns = bins(samples.tolist(), low, high, 64)
     most = max(count for *_, count in columns)
     chart = Chart(
-        (1000 * low, 1000 * high), (0, most * 1.18), title, "milliseconds", "ticks", x_log=True, width=540, height=290,
+        (1000 * low, 1000 * high), (0, most * 1.18), title, "milliseconds", "ticks", x_log=True, width=HALF, height=280,
         y_format=thousands,
     )  # fmt: skip
     for start, end, count in columns:
@@ -185,6 +202,20 @@ def histogram(title: str, words: str, seconds: Sequence[float], low: float, high
     for row, (name, value) in enumerate((("p50", p50), ("p99", p99), ("p99.9", p999), ("max", samples.max()))):
         chart.upright(1000 * value, f"{name} {1000 * value:.3g} ms", row=row)
     return card(title, words, chart.svg())
+
+
+def times(stages: dict[str, Result]) -> str:
+    """How long each stage of a demo took, as bars."""
+    if not stages:
+        return ""
+    longest = max(record["seconds"] for record in stages.values()) or 1.0
+    rows = "".join(
+        f'<div class="time"><span>{escape(name)}</span><i style="width:{max(100 * record["seconds"] / longest, 0.5):.1f}%">'
+        f"</i><b>{clock(record['seconds'])}</b></div>"
+        for name, record in stages.items()
+    )
+    total = clock(sum(record["seconds"] for record in stages.values()))
+    return card("Time per stage", f"{total} altogether, installation apart.", f'<div class="times">{rows}</div>')
 
 
 def comparison(results: dict[str, Result]) -> str:
