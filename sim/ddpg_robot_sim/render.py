@@ -11,7 +11,8 @@ import numpy as np
 
 from ddpg_robot.errors import MissingExtraError, mismatch
 
-TRAIL = 120  # newest hand positions drawn as a line of beads
+TRAIL = 60  # newest hand positions drawn as a line
+SHADOW_SIZE = 2048  # without a graphics card a larger shadow map costs half of each frame
 
 
 def render_arm(
@@ -40,6 +41,7 @@ def render_arm(
     model = mujoco.MjModel.from_xml_path(str(model_path(model_name)))
     data = mujoco.MjData(model)
     width, height = size
+    model.vis.quality.shadowsize = SHADOW_SIZE
     model.vis.global_.offwidth, model.vis.global_.offheight = width, height
     try:
         renderer = mujoco.Renderer(model, height=height, width=width)
@@ -57,17 +59,19 @@ def render_arm(
             mujoco.mj_forward(model, data)
             trail = [*trail[-TRAIL:], data.site_xpos[hand].copy()]
             renderer.update_scene(data, camera)
-            for i, point in enumerate(trail):
-                _add_bead(mujoco, renderer.scene, point, i / len(trail))
+            for i, (start, end) in enumerate(zip(trail, trail[1:])):
+                _add_stroke(mujoco, renderer.scene, start, end, i / len(trail))
             yield renderer.render()
 
 
-def _add_bead(mujoco: Any, scene: Any, point: np.ndarray, age: float) -> None:
+def _add_stroke(mujoco: Any, scene: Any, start: np.ndarray, end: np.ndarray, newness: float) -> None:
     if scene.ngeom >= scene.maxgeom:
         return
-    colour = np.array([0.95, 0.55, 0.1, 0.15 + 0.7 * age], np.float32)
-    sphere, size = mujoco.mjtGeom.mjGEOM_SPHERE, np.full(3, 0.003 + 0.004 * age)
-    mujoco.mjv_initGeom(scene.geoms[scene.ngeom], sphere, size, point, np.eye(3).ravel(), colour)
+    stroke = scene.geoms[scene.ngeom]
+    colour = np.array([0.95, 0.5, 0.1, 0.15 + 0.7 * newness], np.float32)
+    capsule = mujoco.mjtGeom.mjGEOM_CAPSULE
+    mujoco.mjv_initGeom(stroke, capsule, np.zeros(3), np.zeros(3), np.eye(3).ravel(), colour)
+    mujoco.mjv_connector(stroke, capsule, 0.002 + 0.003 * newness, start, end)
     scene.ngeom += 1
 
 
