@@ -21,9 +21,9 @@ class DdpgConfig:
     """
 
     # Networks
-    actor_hidden: tuple[int, ...] = (256, 256)
+    actor_hidden: tuple[int, ...] = (128, 128)
     """Units of the actor's hidden layers."""
-    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (128, 128)
     """Units of the critic's hidden layers."""
     critic_action_layer: int = 0
     """Layer of the critic that the action enters: 0 is the first, 1 the second (as in the paper)."""
@@ -43,9 +43,9 @@ class DdpgConfig:
     """Discount per control step."""
     n_step: int = 3
     """Rewards that are summed before the critic's target bootstraps."""
-    tau: float = 0.005
+    tau: float = 0.01
     """Polyak coefficient: targets move by this fraction of the distance, per update of their network."""
-    batch_size: int = 256
+    batch_size: int = 128
     """Transitions per update."""
     replay_capacity: int = 1_000_000
     """Transitions kept; the oldest are overwritten."""
@@ -57,7 +57,7 @@ class DdpgConfig:
     """Deviation of Gaussian noise on the target policy's action (target smoothing); 0 switches it off."""
     target_noise_clip: float = 0.3
     """Bound of that noise."""
-    saturation_penalty: float = 0.0
+    saturation_penalty: float = 0.001
     """Weight of the mean squared excess of the actor's pre-activation beyond 1, added to the actor's loss."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this before they enter the replay."""
@@ -67,21 +67,21 @@ class DdpgConfig:
     """Adam's step size for the actor."""
     critic_lr: float = 3e-4
     """Adam's step size for the critic."""
-    lr_final_fraction: float = 1.0
+    lr_final_fraction: float = 0.1
     """Both step sizes fall linearly over training to this fraction of themselves."""
     critic_weight_decay: float = 0.0
     """L2 weight decay of the critic."""
 
     # Exploration
-    warmup_steps: int = 1000
+    warmup_steps: int = 3000
     """Uniform random actions before the policy acts and learning starts, environment steps."""
-    warmup_repeat_probability: float = 0.0
+    warmup_repeat_probability: float = 0.9
     """Probability that a warm-up action is the previous one again: time-correlated warm-up."""
     noise: Literal["ou", "gaussian"] = "ou"
     """Exploration noise: Ornstein-Uhlenbeck or independent Gaussian."""
-    noise_sigma: float = 0.2
+    noise_sigma: float = 0.1
     """Deviation of the noise's increments, in units of the [-1, 1] action box."""
-    noise_sigma_final: float = 0.2
+    noise_sigma_final: float = 0.02
     """The deviation falls (or rises) linearly over training to this."""
     noise_theta: float = 0.15
     """Ornstein-Uhlenbeck: pull towards zero per step."""
