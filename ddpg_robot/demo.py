@@ -29,6 +29,8 @@ from ddpg_robot.policy import shipped_policy
 TARGET_SEED = 2026
 """Seed of the targets that training never sees."""
 TARGETS, ROS_TARGETS = 100, 20
+ROS_SECONDS = 3.0
+"""Time for each target over ROS, s; evaluation in process gives four."""
 PR_SET_PDEATHSIG = 1
 TAKEOVER_S = 30.0
 """How long a demo that still runs in the same directory gets to end, s."""
@@ -67,39 +69,32 @@ def run_demo(out: Path, fast: bool, steps: int, seed: int) -> int:
 
 def planned(out: Path, fast: bool, steps: int, seed: int) -> list[Stage]:
     """The stages of a demo, in order."""
-    run, policy = out / "train", out / "policy.onnx"
-    tested = str(run)
+    run, evaluation, trial = out / "train", out / "evaluation.json", out / "ros.json"
+    policy = shipped_policy("arm_reach") if fast else out / "policy.onnx"
     stages: list[Stage] = []
-    if fast:
-        policy = shipped_policy("arm_reach")
-        tested = str(policy)
-    else:
-        # Mode pd learns several times faster than torque: it is what fits into a quarter of an hour on two cores.
-        options = ("--control-mode", "pd", "--steps", str(steps), "--seed", str(seed), "--out", str(run), "--resume")
-        title = f"Train arm_reach from scratch: control mode pd, {steps:,} steps"
-        stages.append(Stage("train", title, ("train", "arm_reach", *options), run / "evaluation.json"))
-    seeded = ("--seed", str(TARGET_SEED))
-    command: tuple[str, ...] = (
-        "evaluate",
-        tested,
-        "--episodes",
-        str(TARGETS),
-        *seeded,
-        "--out",
-        str(out / "evaluation.json"),
-    )
-    title = f"Evaluate on {TARGETS} targets that training never saw"
-    stages.append(Stage("evaluate", title, command, out / "evaluation.json"))
+    options: tuple[object, ...]
+
+    def add(name: str, title: str, result: Path, *command: object) -> None:
+        stages.append(Stage(name, title, tuple(map(str, command)), result))
+
     if not fast:
-        command = ("export", str(run), "--out", str(policy), "--name", "arm_reach_demo")
-        stages.append(Stage("export", "Export the actor to ONNX, behind the parity gate", command, policy))
+        # Mode pd learns several times faster than torque: it is what fits into a quarter of an hour on two cores.
+        title = f"Train arm_reach from scratch: control mode pd, {steps:,} steps"
+        options = ("--control-mode", "pd", "--steps", steps, "--seed", seed, "--out", run, "--resume")
+        add("train", title, run / "evaluation.json", "train", "arm_reach", *options)
+    title = f"Evaluate on {TARGETS} targets that training never saw"
+    options = ("--episodes", TARGETS, "--seed", TARGET_SEED, "--out", evaluation)
+    add("evaluate", title, evaluation, "evaluate", policy if fast else run, *options)
+    if not fast:
+        options = (run, "--out", policy, "--name", "arm_reach_demo")
+        add("export", "Export the actor to ONNX, behind the parity gate", policy, "export", *options)
     if importlib.util.find_spec("rclpy") is None:
         print("No rclpy for this platform: the demo leaves out its ROS part.")
     else:
-        command = ("evaluate", str(policy), "--ros", "--episodes", str(ROS_TARGETS), *seeded)
         title = f"Deploy over ROS 2 and send {ROS_TARGETS} targets as messages"
-        stages.append(Stage("ros", title, (*command, "--out", str(out / "ros.json")), out / "ros.json"))
-    stages.append(Stage("report", "Write the report", ("report", str(out)), out / "report.html"))
+        options = ("--ros", "--hold", ROS_SECONDS, "--episodes", ROS_TARGETS, "--seed", TARGET_SEED, "--out", trial)
+        add("ros", title, trial, "evaluate", policy, *options)
+    add("report", "Write the report", out / "report.html", "report", out)
     return stages
 
 

@@ -89,6 +89,8 @@ class Evaluate:
     """Seed of the episodes; never those of training."""
     ros: Flag = False
     """Also deploy the policy over ROS 2 and send it the same targets as messages (policy files only)."""
+    hold: float = 4.0
+    """`--ros`: time for each target, s."""
     json: Flag = False
     """Print JSON instead of a table."""
     out: OutFile = None
@@ -108,7 +110,7 @@ class Evaluate:
             from ddpg_robot_ros.trial import run_trial
 
             targets = [row["target"] for row in results["in_process"]["per_episode"]]
-            results["ros"] = run_trial(policy_path(self.source), np.array(targets), progress=progress)
+            results["ros"] = run_trial(policy_path(self.source), np.array(targets), hold_s=self.hold, progress=progress)
         found = results if self.ros else results["in_process"]
         if self.out:
             write_json(self.out, found)
