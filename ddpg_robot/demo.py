@@ -156,6 +156,8 @@ class Demo:
             results["over ROS"] = json.loads((self._out / "ros.json").read_text())["ros"]
         print()
         for place, result in results.items():
+            if result["success_rate"] is None:
+                continue
             reached = round(result["success_rate"] * result["episodes"])
             print(
                 f"{place:<12}{reached}/{result['episodes']} targets reached and held within 2 cm, "

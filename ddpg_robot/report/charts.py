@@ -36,7 +36,7 @@ class Scale:
         """About `count` round values within the range."""
         if self.log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            marks = (1, 2, 5) if len(decades) <= 4 else (1,)
+            marks = (1, 2, 5) if self.high < 1000 * self.low else (1,)
             values = [m * 10.0**d for d in decades for m in marks]
         else:
             raw = (self.high - self.low) / count or 1.0
