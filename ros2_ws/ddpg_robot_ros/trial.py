@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def run_trial(
     guard: bool = True,
     rate: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    policy_parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Deploys plant, guard and policy in a ROS domain of their own and asks for one target after the other.
 
@@ -49,6 +50,7 @@ def run_trial(
         guard: with the effort guard between policy and plant.
         rate: ticks per second; None as trained.
         progress: called with (finished targets, all targets).
+        policy_parameters: further ROS parameters of the policy node.
 
     Returns:
         success_rate, within_5cm_rate, within_1cm_rate, final_error_median_m, limit_hit_rate, return_mean and return_std
@@ -66,9 +68,8 @@ def run_trial(
         log = Path(folder) / "timing.npz"
         environment = {**discovery(simulated=True), "ROS_DOMAIN_ID": str(domain)}
         os.environ.update(environment)  # the operator's own context reads them too
-        deployment = Deployment(
-            policy, guard=guard, rate=rate, policy_parameters={"timing_log": str(log)}, environment=environment
-        )
+        parameters = {"timing_log": str(log), **(policy_parameters or {})}
+        deployment = Deployment(policy, guard=guard, rate=rate, policy_parameters=parameters, environment=environment)
         rows = []
         with deployment, Operator(deployment.manifest.robot, domain=domain) as operator:
             _await_start(deployment, operator)
