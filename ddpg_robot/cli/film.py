@@ -20,14 +20,15 @@ SIZE = (640, 480)
 
 def film_of(run: Path) -> Pictures:
     """Renders the film for a demo's directory; a remark instead where MuJoCo or OpenGL is missing."""
-    recorded = read_paths(run)
     try:
+        from ddpg_robot_sim.render import prefer_offscreen, render_arm
+
+        prefer_offscreen()
+        recorded = read_paths(run)
         if recorded is None:
             recorded = simulated_paths(run)
         if not recorded:
             return Pictures()
-        from ddpg_robot_sim.render import render_arm
-
         paths = [thin(*path) for path in recorded[:FILMED]]
         positions = np.concatenate([positions for positions, _ in paths])
         targets = np.concatenate([np.tile(target, (len(positions), 1)) for positions, target in paths])

@@ -75,10 +75,14 @@ def _add_stroke(mujoco: Any, scene: Any, start: np.ndarray, end: np.ndarray, new
     scene.ngeom += 1
 
 
-def _import_mujoco() -> Any:
-    """Imports MuJoCo with an offscreen OpenGL where there is no screen: MUJOCO_GL is read at the import."""
+def prefer_offscreen() -> None:
+    """Makes MuJoCo draw without a screen where there is none. Call it before MuJoCo is first imported."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def _import_mujoco() -> Any:
+    prefer_offscreen()
     try:
         import mujoco
 
