@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def render_arm(
             mujoco.mj_forward(model, data)
             trail = [*trail[-TRAIL:], data.site_xpos[hand].copy()]
             renderer.update_scene(data, camera)
-            for i, (start, end) in enumerate(zip(trail, trail[1:])):
+            for i, (start, end) in enumerate(pairwise(trail)):
                 _add_stroke(mujoco, renderer.scene, start, end, i / len(trail))
             yield renderer.render()
 
