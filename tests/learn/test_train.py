@@ -29,17 +29,12 @@ def config(out: Path, task: str = DRIFT, **changes) -> TrainConfig:
 
 
 def test_pendulum_learns_to_swing_up(tmp_path):
-    overrides = {
-        "actor_hidden": (64, 64),
-        "critic_hidden": (64, 64),
-        "batch_size": 64,
-        "actor_lr": 1e-3,
-        "critic_lr": 1e-3,
-    }
-    changes = {"eval_every": 2500, "eval_episodes": 5, "final_eval_episodes": 10}
-    out = train(config(tmp_path / "run", "Pendulum-v1", steps=5000, overrides=overrides, **changes))
+    overrides = {"actor_hidden": (64, 64), "critic_hidden": (64, 64), "batch_size": 64, "warmup_steps": 500}
+    overrides |= {"actor_lr": 1e-3, "critic_lr": 1e-3, "lr_final_fraction": 1.0}
+    overrides |= {"noise_sigma": 0.2, "noise_sigma_final": 0.2}
+    out = train(config(tmp_path / "run", "Pendulum-v1", steps=3000, overrides=overrides, eval_every=1500))
     # A random policy gets about -1200, the best possible is about -150.
-    assert json.loads((out / "evaluation.json").read_text())["return_mean"] > -500
+    assert json.loads((out / "evaluation.json").read_text())["return_mean"] > -700
 
 
 def test_a_run_leaves_the_files_that_it_promises(tmp_path):
