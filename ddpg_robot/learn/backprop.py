@@ -18,7 +18,8 @@ class Backprop:
     """The chain rule through an `nn.Sequential` of Linear, LayerNorm, BatchNorm1d and ReLU layers.
 
     Works on the layers' own parameters and writes (does not add) into their gradients. Results are buffers that the
-    next pass overwrites. Call it under `torch.no_grad` or `torch.inference_mode`.
+    next pass overwrites. Call it under `torch.no_grad` or `torch.inference_mode`. The parameters' tensors and gradients may
+    change their values later, not their places.
 
     Args:
         layers: the stack; parameters whose gradients are wanted have `grad` allocated.
@@ -51,20 +52,22 @@ class _LinearPass:
     """``y = x W^T + b``."""
 
     def __init__(self, layer: nn.Linear, batch_size: int) -> None:
-        self._layer = layer
-        self._transposed = layer.weight.detach().t()
+        # Views, so they follow the parameters; looking them up in the module costs more than a small product.
+        self._weight, self._bias = layer.weight.detach(), layer.bias.detach()
+        self._weight_gradient, self._bias_gradient = layer.weight.grad, layer.bias.grad
+        self._transposed = self._weight.t()
         self._output = torch.empty(batch_size, layer.out_features)
         self._input_gradient = torch.empty(batch_size, layer.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
         self._x = x
-        return torch.addmm(self._layer.bias, x, self._transposed, out=self._output)
+        return torch.addmm(self._bias, x, self._transposed, out=self._output)
 
     def backward(self, gradient: Tensor, parameters: bool, inputs: bool) -> Tensor:
         if parameters:
-            torch.mm(gradient.t(), self._x, out=self._layer.weight.grad)
-            torch.sum(gradient, 0, out=self._layer.bias.grad)
-        return torch.mm(gradient, self._layer.weight, out=self._input_gradient) if inputs else gradient
+            torch.mm(gradient.t(), self._x, out=self._weight_gradient)
+            torch.sum(gradient, 0, out=self._bias_gradient)
+        return torch.mm(gradient, self._weight, out=self._input_gradient) if inputs else gradient
 
 
 class _ReluPass:
@@ -85,30 +88,22 @@ class _LayerNormPass:
     """``y = (x - mean) / sqrt(var + eps) * weight + bias`` over the units of each row."""
 
     def __init__(self, layer: nn.LayerNorm, batch_size: int) -> None:
-        self._layer = layer
+        self._shape, self._eps = layer.normalized_shape, layer.eps
+        self._weight, self._bias = layer.weight.detach(), layer.bias.detach()
+        self._weight_gradient, self._bias_gradient = layer.weight.grad, layer.bias.grad
 
     def forward(self, x: Tensor) -> Tensor:
-        layer = self._layer
         self._x = x
-        shape, weight, bias = layer.normalized_shape, layer.weight, layer.bias
-        y, self._mean, self._inverse = torch.native_layer_norm(x, shape, weight, bias, layer.eps)
+        y, self._mean, self._inverse = torch.native_layer_norm(x, self._shape, self._weight, self._bias, self._eps)
         return y
 
     def backward(self, gradient: Tensor, parameters: bool, inputs: bool) -> Tensor:
-        layer = self._layer
-        gradient, weight, bias = aten.native_layer_norm_backward(
-            gradient,
-            self._x,
-            layer.normalized_shape,
-            self._mean,
-            self._inverse,
-            layer.weight,
-            layer.bias,
-            [True, parameters, parameters],
-        )
+        saved = (self._x, self._shape, self._mean, self._inverse, self._weight, self._bias)
+        wanted = [True, parameters, parameters]
+        gradient, weight, bias = aten.native_layer_norm_backward(gradient, *saved, wanted)
         if parameters:
-            layer.weight.grad.copy_(weight)
-            layer.bias.grad.copy_(bias)
+            self._weight_gradient.copy_(weight)
+            self._bias_gradient.copy_(bias)
         return gradient
 
 

@@ -59,6 +59,9 @@ class DdpgConfig:
     """Bound of that noise."""
     saturation_penalty: float = 0.001
     """Weight of the mean squared excess of the actor's pre-activation beyond 1, added to the actor's loss."""
+    smoothness: float = 0.3
+    """Weight, in the actor's loss, of the squared distance to the target actor's action one n-step later: a policy that
+    shakes in simulation shakes the robot (Mysore et al. 2021, arXiv 2012.06644)."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this before they enter the replay."""
 
@@ -95,7 +98,7 @@ class DdpgConfig:
         for name in fractions:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "a number from 0 to 1"))
-        not_negative = ("target_noise", "target_noise_clip", "saturation_penalty", "critic_weight_decay")
+        not_negative = ("target_noise", "target_noise_clip", "saturation_penalty", "smoothness", "critic_weight_decay")
         for name in (*not_negative, "warmup_steps", "noise_sigma", "noise_sigma_final"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "zero or a positive number"))
@@ -135,6 +138,7 @@ PRESETS: dict[str, DdpgConfig] = {
         target_noise=0.0,
         target_noise_clip=0.0,
         saturation_penalty=0.0,
+        smoothness=0.0,
         reward_scale=1.0,
         actor_lr=1e-4,
         critic_lr=1e-3,

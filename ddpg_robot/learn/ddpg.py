@@ -72,8 +72,9 @@ class Ddpg:
         self._train_mode(True)
 
         # Critic: minimise L = mean (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
-        next_action = self._smooth(self._target_actor.forward(next_observation))
-        y = batch.reward + batch.discount * self._target_critic.forward(next_observation, next_action)  # (batch, 1)
+        next_action = self._target_actor.forward(next_observation)  # (batch, actions)
+        next_q = self._target_critic.forward(next_observation, self._smooth(next_action))  # (batch, 1)
+        y = batch.reward + batch.discount * next_q
         q = self._critic.forward(observation, batch.action)  # (batch, 1)
         error = q - y
         critic_loss, q_mean = error.square().mean().item(), q.mean().item()
@@ -83,9 +84,12 @@ class Ddpg:
         # Actor: ascend mean Q(s, mu(s)) along the deterministic policy gradient, dQ/da dmu/dtheta.
         actor_loss = None
         if self.updates % config.actor_delay == 0:
-            q = self._critic.forward(observation, self._actor.forward(observation))
+            action = self._actor.forward(observation)
+            q = self._critic.forward(observation, action)
             actor_loss = -q.mean().item()
             action_gradient = self._critic.action_gradient(torch.full_like(q, -1.0 / config.batch_size))
+            if config.smoothness:  # of smoothness * mean |mu(s) - mu'(s')|^2, mu' held fixed
+                action_gradient.add_(action - next_action, alpha=2.0 * config.smoothness / config.batch_size)
             self._actor.backward(action_gradient, self._saturation_gradient())
             self.actor_optimizer.step()
 

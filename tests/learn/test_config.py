@@ -27,7 +27,7 @@ def test_paper_preset_carries_every_constant_of_lillicrap_et_al():
 def test_paper_preset_has_none_of_the_later_inventions():
     config = resolve_agent("paper")
     assert (config.n_step, config.actor_delay, config.updates_per_step, config.warmup_steps) == (1, 1, 1, 0)
-    assert (config.target_noise, config.saturation_penalty, config.reward_scale) == (0.0, 0.0, 1.0)
+    assert (config.target_noise, config.saturation_penalty, config.smoothness, config.reward_scale) == (0, 0, 0, 1)
     assert config.lr_final_fraction == 1.0
     assert not config.critic_layer_norm
     assert not config.normalize_observations

@@ -47,7 +47,7 @@ def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
     generator = torch.Generator()
     generator.set_state(agent.generator.get_state())
     with torch.no_grad():
-        action = target_actor(following)
+        later_action = action = target_actor(following)
         if config.target_noise:
             noise = torch.zeros_like(action).normal_(0, config.target_noise, generator=generator)
             action = (action + noise.clamp(-config.target_noise_clip, config.target_noise_clip)).clamp(-1, 1)
@@ -59,6 +59,7 @@ def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
     preactivation = actor.mlp(observation)
     loss = -critic(observation, torch.tanh(preactivation)).mean()
     loss = loss + config.saturation_penalty * (preactivation.abs() - 1).clamp(min=0).square().mean()
+    loss = loss + config.smoothness * (torch.tanh(preactivation) - later_action).square().sum(1).mean()
     loss.backward()
     optimizer.step()
     modules = {"actor": actor, "critic": critic, "target_actor": target_actor, "target_critic": target_critic}
