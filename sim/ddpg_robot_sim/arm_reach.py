@@ -7,9 +7,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.observation import observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
-from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
 from ddpg_robot_sim.rewards import reach_reward
 
@@ -17,15 +17,19 @@ from ddpg_robot_sim.rewards import reach_reward
 TARGET = CommandSpec("point", "base", 3, "m", lower=(0.3, -0.3, 0.2), upper=(0.7, 0.3, 0.65))
 TERMS = ("joint_position", "joint_velocity", "last_effort", "command", "target_error", "target_direction_joints")
 
+CONTROL_PERIOD = 0.02  # s
+TICKS_PER_ACTION = 5  # control law and safety filter at 250 Hz
 EPISODE_SECONDS = 4.0
 HOLD_SECONDS = 0.5
 SUCCESS_DISTANCE = 0.02  # m, during the whole of the last HOLD_SECONDS
 TRIP_PENALTY = 10.0
 START_SPREAD = 0.5  # rad, uniform around home
 
-EFFORT_SCALE = 0.18  # of the effort limit: reaching needs no more when gravity is compensated
-EFFORT_SCALE_UNCOMPENSATED = 0.75
-TARGET_RANGE = 0.35  # rad around the joint's position, mode pd
+# What the policy may ask for. Without gravity compensation the arm's weight takes up to 40 N·m at the shoulder.
+EFFORT_SCALE = 0.18  # mode effort: of the effort limit
+EFFORT_SCALE_UNCOMPENSATED = 0.5
+TARGET_RANGE = 0.35  # mode pd: rad around the joint's measured position
+TARGET_RANGE_UNCOMPENSATED = 0.7
 # Mode pd: TARGET_RANGE * KP / KD is the speed at which a joint settles, 80 % of its limit at most, and twice
 # TARGET_RANGE * KP, the torque of a full reversal at that speed, is within its effort limit.
 KP = (60.0, 60.0, 60.0, 60.0, 15.0, 15.0, 10.0)
@@ -61,12 +65,12 @@ class ArmReach(RobotTask):
         self._velocity_limit = np.array([joint.velocity_limit for joint in robot.joints])
         self._lower, self._upper = lower, upper
         if control_mode == "effort":
-            fraction = EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED
-            control = ControlSpec(0.02, "effort", 5)
-            scaling = (np.zeros(robot.n_joints), fraction * self._effort_limit)
+            control = ControlSpec(CONTROL_PERIOD, "effort", TICKS_PER_ACTION)
+            scale = (EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED) * self._effort_limit
         else:
-            control = ControlSpec(0.02, "pd", 5, KP, KD)
-            scaling = (np.zeros(robot.n_joints), TARGET_RANGE * np.ones(robot.n_joints))
+            control = ControlSpec(CONTROL_PERIOD, "pd", TICKS_PER_ACTION, KP, KD)
+            scale = np.full(robot.n_joints, TARGET_RANGE if gravity_compensated else TARGET_RANGE_UNCOMPENSATED)
+        scaling = (np.zeros(robot.n_joints), scale)
         interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, TARGET), TARGET)
         super().__init__(model, interface, scaling, control_mode == "pd", render_mode)
         self._steps = round(EPISODE_SECONDS / control.period)
