@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 import torch
 from core.robots import two_joint_interface
-from ddpg_robot_export.actor import DeployedActor
-from ddpg_robot_export.exporter import export_actor
-from ddpg_robot_export.probes import uniform_observations
 
 from ddpg_robot.learn.config import resolve_agent
 from ddpg_robot.learn.networks import Actor
 from ddpg_robot.learn.normalizer import Normalizer
 from ddpg_robot.policy import METADATA_KEY, graph_sha256
 from ddpg_robot.spec import TrainingRecord
+from ddpg_robot_export.actor import DeployedActor
+from ddpg_robot_export.exporter import export_actor
+from ddpg_robot_export.probes import uniform_observations
 
 TRAINING = TrainingRecord(
     task="tests/TwoJoint-v0",

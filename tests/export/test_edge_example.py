@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ddpg_robot_export.probes import uniform_observations
 from policy_factory import deployed_actor, write_policy
 
 from ddpg_robot.control import ControlLaw
 from ddpg_robot.state import RobotState
+from ddpg_robot_export.probes import uniform_observations
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "edge_inference.py"
 

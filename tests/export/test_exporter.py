@@ -4,27 +4,27 @@ import dataclasses
 import json
 import resource
 
-import ddpg_robot_sim
 import gymnasium
 import numpy as np
 import onnx
 import pytest
 import torch
-from ddpg_robot_export import exporter
-from ddpg_robot_export.actor import DeployedActor
-from ddpg_robot_export.exporter import export_actor, export_run
-from ddpg_robot_export.graph import IR_VERSION, OPSET, build_graph
-from ddpg_robot_export.parity import check_parity, parity_observations
-from ddpg_robot_export.probes import TOLERANCE, output_range, run_one_by_one, uniform_observations
 from policy_factory import TRAINING, deployed_actor, write_policy
 from torch import nn
 
+import ddpg_robot_sim
 from ddpg_robot.errors import ConfigError, ParityError, PolicyFileError, RunDirectoryError
 from ddpg_robot.learn.checkpoint import load_actor
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.trainer import train
 from ddpg_robot.policy import METADATA_KEY, OnnxPolicy, read_manifest
 from ddpg_robot.spec import to_dict
+from ddpg_robot_export import exporter
+from ddpg_robot_export.actor import DeployedActor
+from ddpg_robot_export.exporter import export_actor, export_run
+from ddpg_robot_export.graph import IR_VERSION, OPSET, build_graph
+from ddpg_robot_export.parity import check_parity, parity_observations
+from ddpg_robot_export.probes import TOLERANCE, output_range, run_one_by_one, uniform_observations
 
 ACTORS = {
     "effort": {},

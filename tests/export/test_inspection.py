@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from ddpg_robot_export.inspection import format_policy, format_verification, inspect_policy, verify_policy
 from policy_factory import deployed_actor, mutate, write_policy
 
 from ddpg_robot.errors import PolicyFileError
+from ddpg_robot_export.inspection import format_policy, format_verification, inspect_policy, verify_policy
 
 
 @pytest.fixture(scope="module", params=["effort", "pd"])

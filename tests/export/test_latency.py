@@ -7,12 +7,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from ddpg_robot_export.latency import benchmark_inference
-from ddpg_robot_export.probes import uniform_observations
-from ddpg_robot_export.torch_graph import TorchGraph
 from policy_factory import deployed_actor, mutate, write_policy
 
 from ddpg_robot.errors import PolicyFileError
+from ddpg_robot_export.latency import benchmark_inference
+from ddpg_robot_export.probes import uniform_observations
+from ddpg_robot_export.torch_graph import TorchGraph
 
 ACTORS = {"effort": {}, "relative pd": {"mode": "pd", "relative": True}, "batch norm": {"preset": "paper"}}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import ddpg_robot_sim
 import gymnasium
 import numpy as np
+
+import ddpg_robot_sim
 
 GOLDEN = Path(__file__).parent / "arm_reach.json"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import ddpg_robot_sim
 import gymnasium
 import numpy as np
 import pytest
 
+import ddpg_robot_sim
 from ddpg_robot.observation import ObservationBuilder
 from ddpg_robot.state import Command, RobotState
 

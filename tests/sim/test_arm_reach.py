@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import ddpg_robot_sim
 import gymnasium
 import mujoco
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+import ddpg_robot_sim
 from ddpg_robot.errors import ConfigError
 from ddpg_robot_sim.base import model_path, robot_from_model
 
