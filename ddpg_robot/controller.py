@@ -20,9 +20,7 @@ def ticks_per_action(rate: float, period: float) -> int:
     """
     ticks = rate * period
     if not (ticks > 0.5 and abs(ticks - round(ticks)) < 1e-6 * ticks):
-        raise RateError(
-            mismatch("control rate", f"{rate:g} Hz", f"a whole multiple of the policy's {1 / period:g} Hz")
-        )
+        raise RateError(mismatch("control rate", f"{rate:g} Hz", f"a whole multiple of the policy's {1 / period:g} Hz"))
     return round(ticks)
 
 

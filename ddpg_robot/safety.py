@@ -112,7 +112,9 @@ class SafetyFilter:
         ceiling = limits.velocity_ceiling * velocity
         self._bounds = np.stack([[upper, ceiling], [-lower, ceiling]])
         self._signs = np.array([1.0, -1.0])[:, None, None]
-        self._fade = np.stack([effort_limit / limits.position_margin, effort_limit / (limits.velocity_margin * velocity)])
+        self._fade = np.stack(
+            [effort_limit / limits.position_margin, effort_limit / (limits.velocity_margin * velocity)]
+        )
         self._cos_tilt = math.cos(min(limits.tilt_limit, math.pi))
         self._ramp = loop_period / limits.soft_start if limits.soft_start > 0 else 1.0
         self._gain = 1.0

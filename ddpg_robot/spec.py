@@ -138,7 +138,9 @@ class ControlSpec:
         _require(self.ticks_per_action >= 1, mismatch("ticks_per_action", self.ticks_per_action, "at least 1"))
         gains = self.kp is not None and self.kd is not None
         no_gains = self.kp is None and self.kd is None
-        _require(gains if self.mode == "pd" else no_gains, f"control mode {self.mode}: kp and kd belong to mode pd alone")
+        _require(
+            gains if self.mode == "pd" else no_gains, f"control mode {self.mode}: kp and kd belong to mode pd alone"
+        )
 
     @property
     def loop_period(self) -> float:

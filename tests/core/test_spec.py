@@ -86,7 +86,18 @@ def test_specs_are_frozen():
 
 
 def test_importing_the_core_needs_numpy_only():
-    modules = ["spec", "state", "observation", "kinematics", "control", "safety", "controller", "policy", "rate", "errors"]
+    modules = [
+        "spec",
+        "state",
+        "observation",
+        "kinematics",
+        "control",
+        "safety",
+        "controller",
+        "policy",
+        "rate",
+        "errors",
+    ]
     code = "\n".join(f"import ddpg_robot.{name}" for name in modules) + (
         "\nimport sys\nheavy = {'onnxruntime', 'torch', 'mujoco', 'gymnasium', 'rclpy', 'onnx', 'tyro'} & set(sys.modules)"
         "\nassert not heavy, heavy"
