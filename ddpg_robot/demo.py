@@ -78,9 +78,8 @@ def planned(out: Path, fast: bool, steps: int, seed: int) -> list[Stage]:
         stages.append(Stage(name, title, tuple(map(str, command)), result))
 
     if not fast:
-        # Mode pd learns several times faster than torque: it is what fits into a quarter of an hour on two cores.
-        title = f"Train arm_reach from scratch: control mode pd, {steps:,} steps"
-        options = ("--control-mode", "pd", "--steps", steps, "--seed", seed, "--out", run, "--resume")
+        title = f"Train arm_reach from scratch: control mode effort (torque from the network), {steps:,} steps"
+        options = ("--control-mode", "effort", "--steps", steps, "--seed", seed, "--out", run, "--resume")
         add("train", title, run / "evaluation.json", "train", "arm_reach", *options)
     title = f"Evaluate on {TARGETS} targets that training never saw"
     options = ("--episodes", TARGETS, "--seed", TARGET_SEED, "--out", evaluation)
