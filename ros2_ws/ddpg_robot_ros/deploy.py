@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from ddpg_robot_ros.processes import Deployment, ProcessFailedError, ros_arguments
+from ddpg_robot_ros.processes import REFUSED, Deployment, ros_arguments
 from ddpg_robot_ros.transport import StopSignal
 
 POLL_S = 0.1
@@ -23,7 +24,9 @@ def deploy(
     params_file: str | Path | None = None,
     duration: float | None = None,
 ) -> int:
-    """Runs until Ctrl-C, SIGTERM, `duration` s, or until a node ends by itself. Ends in damping, then zero effort.
+    """Runs until Ctrl-C, SIGTERM, `duration` s, or until a node fails. Ends in damping, then zero effort.
+
+    A guard that dies is started again. When the policy node dies on a real robot, the guard goes on damping until Ctrl-C.
 
     Args:
         policy: policy file.
@@ -35,24 +38,37 @@ def deploy(
         duration: stop by itself after so many s.
 
     Returns:
-        Exit status: 0, or 1 when a node ended by itself.
+        Exit status: 0, or 1 when a node failed.
 
     Raises:
         PolicyFileError: not a policy. RateError: not a whole multiple of the policy's rate.
     """
     deployment = Deployment(policy, plant, guard, rate, namespace, params_file, environment=discovery(plant))
     stop = StopSignal()
-    started = time.monotonic()
+    end = math.inf if duration is None else time.monotonic() + duration
     with deployment:
-        while not stop.wait(POLL_S):
-            try:
-                deployment.check()
-            except ProcessFailedError as error:
-                print(f"error: {error}", file=sys.stderr)
+        while not stop.wait(POLL_S) and time.monotonic() < end:
+            if not _supervise(deployment, stop):
                 return 1
-            if duration is not None and time.monotonic() - started > duration:
-                break
     return 0
+
+
+def _supervise(deployment: Deployment, stop: StopSignal) -> bool:
+    """Looks after processes that ended; False when the deployment has to end."""
+    for name, node in deployment.nodes.items():
+        status = node.exit_status
+        if status is None or stop.is_set():
+            continue
+        print(f"error: {name} ended by itself, exit status {status}", file=sys.stderr)
+        if name == "effort_guard" and status != REFUSED:
+            deployment.restart(name)
+            return True
+        guarded_robot = "effort_guard" in deployment.nodes and "plant_node" not in deployment.nodes
+        if name == "policy_node" and status != REFUSED and guarded_robot:
+            print("The guard is damping the robot; Ctrl-C ends it.", file=sys.stderr)
+            stop.wait()
+        return False
+    return True
 
 
 def run_plant(

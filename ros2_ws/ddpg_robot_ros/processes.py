@@ -23,10 +23,12 @@ END_WAIT_S = 8.0
 PR_SET_PDEATHSIG = 1
 GUARDED_TOPIC = "policy/commands"
 COMMANDS_TOPIC = "effort_controller/commands"
+REFUSED = 2
+"""Exit status of a node whose settings cannot work."""
 
 
 class ProcessFailedError(DdpgRobotError):
-    """A node process ended by itself."""
+    """A node process ended by itself, or did not do what it was started for."""
 
 
 class NodeProcess:
@@ -146,6 +148,10 @@ class Deployment:
             self.end()
             raise
         return self
+
+    def restart(self, name: str) -> None:
+        """Starts a process that has ended once more."""
+        self.nodes[name] = NodeProcess(name, dict(self._plan)[name], self._environment)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

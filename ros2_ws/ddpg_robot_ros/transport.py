@@ -28,6 +28,7 @@ COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 # How long a thread that wants the interpreter waits for the thread that has it. Python's 5 ms would be several ticks.
 SWITCH_INTERVAL_S = 2e-4
+STOP_WAIT_S = 5.0
 
 
 class LoopOwnedGroup(CallbackGroup):
@@ -151,10 +152,13 @@ class BackgroundExecutor:
 
     def stop(self) -> None:
         """Finishes the callback in progress and ends the thread."""
+        if self._ending:
+            return
         self._ending = True
-        self._executor.shutdown(timeout_sec=5.0)
+        self._executor.wake()
         if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=STOP_WAIT_S)
+        self._executor.shutdown(timeout_sec=0.0)  # only now: it destroys what a spinning thread waits on
 
     def _spin(self) -> None:
         while not self._ending:

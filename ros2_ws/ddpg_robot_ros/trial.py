@@ -22,6 +22,7 @@ from ddpg_robot_ros.timing import COLUMNS, percentiles
 
 START_WAIT_S = 60.0
 SAMPLE_PERIOD_S = 0.01
+ASK_PERIOD_S = 0.2
 HOLD_S = 0.5
 SUCCESS_M = 0.02
 PLACED_RAD = 0.02
@@ -98,11 +99,15 @@ def _episode(
     operator: Operator, manifest: PolicyManifest, target: np.ndarray, start: np.ndarray | None, hold_s: float
 ) -> dict[str, Any]:
     robot = manifest.robot
-    operator.send_target(target, manifest.command.frame)
+
+    def ask() -> None:
+        operator.send_target(target, manifest.command.frame)
+
+    ask()
     if start is not None:
         operator.place(robot.joint_names, start)
         wait_until(lambda: operator.watch() and np.abs(operator.state.position - start).max() < PLACED_RAD, 1.0, 0.001)
-    times, positions, limit_hit = _record(operator, robot, hold_s)
+    times, positions, limit_hit = _record(operator, robot, hold_s, ask)
     assert robot.chain is not None  # a point command needs one
     kinematics = ChainKinematics(robot.chain)
     distance = np.array([_distance(kinematics, position, target) for position in positions])
@@ -123,13 +128,15 @@ def _episode(
     }
 
 
-def _record(operator: Operator, robot: RobotSpec, seconds: float) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Samples the arm: times ``(k,)`` s, positions ``(k, n)`` rad, and whether a joint went beyond its limits."""
+def _record(
+    operator: Operator, robot: RobotSpec, seconds: float, ask: Callable[[], None]
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Samples the arm, asking again and again: times ``(k,)`` s, positions ``(k, n)`` rad, whether a limit was passed."""
     lower = np.array([joint.position_lower for joint in robot.joints])
     upper = np.array([joint.position_upper for joint in robot.joints])
     fastest = np.array([joint.velocity_limit for joint in robot.joints])
     times, positions, beyond = [], [], False
-    began = time.monotonic()
+    began = asked = time.monotonic()
     while (now := time.monotonic() - began) < seconds or not times:
         if operator.watch():
             position, velocity = operator.state.position, operator.state.velocity
@@ -139,6 +146,9 @@ def _record(operator: Operator, robot: RobotSpec, seconds: float) -> tuple[np.nd
             beyond = beyond or bool(outside.any())
         elif now > seconds + START_WAIT_S:
             raise ProcessFailedError(mismatch("joint_states", "silence", "messages"))
+        if time.monotonic() > asked + ASK_PERIOD_S:  # the first message may come before the reader knows the writer
+            ask()
+            asked = time.monotonic()
         time.sleep(SAMPLE_PERIOD_S)
     return np.array(times), np.array(positions), beyond
 

@@ -20,7 +20,7 @@ from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS
 HOME = (0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398)
 VELOCITY = (0.1, 0.2, -0.1, 0.05, 0.3, -0.2, 0.15)  # rad/s: a slow drift, so that damping is not zero
 PUBLISH_PERIOD_S = 0.004
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 def started(module: str, parameters: dict[str, Any], remaps: dict[str, str] | None = None) -> NodeProcess:
@@ -80,6 +80,15 @@ class RobotDouble(Operator):
     def hears_damping(self, timeout: float = WAIT_S) -> bool:
         """Waits until damping torque arrives."""
         return self.hears(self.is_damping, timeout)
+
+    def puts_in_control(self, target: tuple[float, float, float]) -> None:
+        """Sends a target until the policy acts on it: a reader may not know a new writer yet."""
+
+        def acts(effort: np.ndarray) -> bool:
+            self.send_target(target)
+            return effort.any() and not self.is_damping(effort)
+
+        assert self.hears(acts)
 
     def is_damping(self, effort: np.ndarray) -> bool:
         """True for the damping torque that belongs to `VELOCITY`."""

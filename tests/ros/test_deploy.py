@@ -49,12 +49,12 @@ def reaches(operator: Operator, manifest: PolicyManifest, target: np.ndarray) ->
     kinematics = ChainKinematics(manifest.robot.chain)
 
     def near() -> bool:
+        operator.send_target(target)  # again and again: a reader may not know a new writer yet
         if not operator.watch():
             return False
         kinematics.update(operator.state.position)
         return bool(np.linalg.norm(kinematics.tip - target) < 0.03)
 
-    operator.send_target(target)
     return wait_until(near, WAIT_S)
 
 
@@ -86,8 +86,12 @@ def test_when_the_policy_process_is_killed_the_guard_damps_and_the_arm_comes_to_
     operator.node.create_subscription(JointState, "joint_states", lambda m: velocities.append(list(m.velocity)), states)
     with Deployment(spring, **PATIENT) as deployment:
         assert active(deployment, operator)
-        operator.send_target(TARGET)
-        assert wait_until(lambda: bool(velocities) and np.abs(velocities[-1]).max() > 0.2, WAIT_S, 0.001)
+
+        def moving() -> bool:
+            operator.send_target(TARGET)
+            return bool(velocities) and np.abs(velocities[-1]).max() > 0.2
+
+        assert wait_until(moving, WAIT_S)
         deployment.nodes["policy_node"].send(signal.SIGKILL)
         killed = time.monotonic()
         time.sleep(1.0)
@@ -108,6 +112,19 @@ def test_ctrl_c_on_deploy_ends_every_process_in_order(spring: Path) -> None:
     _, text = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, text
     assert not any(alive(pid) for pid in family)
+
+
+def test_a_guard_that_dies_is_started_again(spring: Path) -> None:
+    program = f"import sys; from ddpg_robot_ros.deploy import deploy; sys.exit(deploy({str(spring)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert wait_until(lambda: len(children(process.pid)) == 3, WAIT_S)
+    guard = children(process.pid)[1]
+    os.kill(guard, signal.SIGKILL)
+    assert wait_until(lambda: guard not in children(process.pid) and len(children(process.pid)) == 3, WAIT_S)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
+    assert "effort_guard ended by itself" in text
 
 
 def test_no_process_outlives_a_deploy_that_is_killed(spring: Path) -> None:

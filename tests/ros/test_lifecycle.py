@@ -36,8 +36,7 @@ def refused(process: NodeProcess) -> bool:
 def test_a_signal_ends_in_damping_then_zero(start, spring: Path, robot: RobotDouble, number: int) -> None:
     node = start("policy_node", policy=str(spring), autostart=True, **PATIENT)
     assert robot.hears_damping()
-    robot.send_target((0.5, 0.2, 0.4))
-    assert robot.hears(lambda effort: effort.any() and not robot.is_damping(effort))
+    robot.puts_in_control((0.5, 0.2, 0.4))
     begin = len(robot.commands)
     node.send(number)
     assert wait_until(lambda: node.exit_status == 0, WAIT_S)

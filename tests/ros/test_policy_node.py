@@ -31,8 +31,7 @@ def live(spring, manifest: PolicyManifest) -> Iterator[RobotDouble]:
 @pytest.fixture
 def driven(live: RobotDouble) -> Iterator[RobotDouble]:
     """The robot with the policy in control; put back in order afterwards."""
-    live.send_target(TARGET)
-    assert live.hears(lambda effort: not live.is_damping(effort))
+    live.puts_in_control(TARGET)
     yield live
     live.alter = lambda message: message
     assert wait_until(lambda: live.trigger("policy_node/rearm").success, WAIT_S)
