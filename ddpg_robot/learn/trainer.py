@@ -215,7 +215,7 @@ class Training:
         save_best(self.run_directory, self.agent.state(), {"step": self.step, "evaluation": numbers})
 
     def _finish(self) -> None:
-        """Compares the last actor with the best so far over more episodes, keeps the better one as best."""
+        """Compares the last actor with the best so far over more episodes; keeps the last one unless it is clearly worse."""
         episodes = self.config.final_eval_episodes
         last = self._run_evaluation(episodes, self.agent.act)
         best = None
@@ -226,7 +226,7 @@ class Training:
             raise SystemExit(130)
         self._write_evaluation(last)
         step = self.step
-        if best is None or _score(last) >= _score(best):
+        if best is None or not _clearly_better(best, last):
             self._keep_as_best(last)
             best = last
         else:
@@ -284,3 +284,14 @@ class _EvaluationStoppedError(Exception):
 def _score(result: dict[str, Any]) -> list[float]:
     """What makes an actor the best: success rate where the task tells it, then the return."""
     return [result["success_rate"] or 0.0, result["return_mean"]]
+
+
+def _clearly_better(best: dict[str, Any], last: dict[str, Any]) -> bool:
+    """Whether `best` beats the last actor in success, or in return by more than the error of its mean.
+
+    The step size is smallest at the end of a training, so the last actor is usually the most precise one, while the best
+    of many evaluations of few episodes owes something to luck.
+    """
+    if best["success_rate"] != last["success_rate"]:
+        return bool((best["success_rate"] or 0.0) > (last["success_rate"] or 0.0))
+    return bool(best["return_mean"] > last["return_mean"] + last["return_std"] / last["episodes"] ** 0.5)
