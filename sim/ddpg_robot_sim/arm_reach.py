@@ -25,11 +25,12 @@ SUCCESS_DISTANCE = 0.02  # m, during the whole of the last HOLD_SECONDS
 TRIP_PENALTY = 10.0
 START_SPREAD = 0.5  # rad, uniform around home
 
-# What the policy may ask for. Without gravity compensation the arm's weight takes up to 40 N·m at the shoulder.
-EFFORT_SCALE = 0.18  # mode effort: of the effort limit
-EFFORT_SCALE_UNCOMPENSATED = 0.5
-TARGET_RANGE = 0.35  # mode pd: rad around the joint's measured position
-TARGET_RANGE_UNCOMPENSATED = 0.7
+# What the policy may ask for, mode effort: of the effort limit; mode pd: rad around the joint's measured position.
+EFFORT_SCALE = np.full(7, 0.18)
+TARGET_RANGE = np.full(7, 0.35)
+# The arm's own weight takes up to 45 N·m at the second joint, less further on, nothing at the vertical first one.
+EFFORT_SCALE_UNCOMPENSATED = np.array([0.18, 0.55, 0.35, 0.4, 0.25, 0.4, 0.18])
+TARGET_RANGE_UNCOMPENSATED = np.array([0.35, 0.8, 0.5, 0.6, 0.35, 0.5, 0.35])
 # Mode pd: TARGET_RANGE * KP / KD is the speed at which a joint settles, 80 % of its limit at most, and twice
 # TARGET_RANGE * KP, the torque of a full reversal at that speed, is within its effort limit.
 KP = (60.0, 60.0, 60.0, 60.0, 15.0, 15.0, 10.0)
@@ -69,7 +70,7 @@ class ArmReach(RobotTask):
             scale = (EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED) * self._effort_limit
         else:
             control = ControlSpec(CONTROL_PERIOD, "pd", TICKS_PER_ACTION, KP, KD)
-            scale = np.full(robot.n_joints, TARGET_RANGE if gravity_compensated else TARGET_RANGE_UNCOMPENSATED)
+            scale = TARGET_RANGE if gravity_compensated else TARGET_RANGE_UNCOMPENSATED
         scaling = (np.zeros(robot.n_joints), scale)
         interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, TARGET), TARGET)
         super().__init__(model, interface, scaling, control_mode == "pd", render_mode)
