@@ -53,6 +53,7 @@ class ControlLoop:
         publish: sends an effort ``(n,)``, N·m.
         on_event: called in the loop's thread when the verdict turns or a command is refused; must be quick.
         shutdown_damping: how long `stop` damps before it sends zero, s.
+        command_every: ticks between two looks for a new command; only the policy reads it, at its own rate.
 
     Attributes:
         timing: measurements of every tick.
@@ -70,6 +71,7 @@ class ControlLoop:
         publish: Callable[[Array], None],
         on_event: Callable[[], None],
         shutdown_damping: float,
+        command_every: int = 1,
     ) -> None:
         self.timing = LoopTiming()
         self.counts = Counts()
@@ -81,6 +83,7 @@ class ControlLoop:
         self._publish = publish
         self._on_event = on_event
         self._period = 1 / controller.rate
+        self._command_every = command_every
         self._farewell_ticks = math.ceil(shutdown_damping / self._period)
         # A filter that is tripped for good is the damper: the same damping torque as after any trip.
         self._damper = SafetyFilter(robot, limits, self._period)
@@ -163,7 +166,8 @@ class ControlLoop:
             while self._requests:
                 self._requests.pop(0)()
             self._state.take()
-            self._take_command()
+            if self.counts.ticks % self._command_every == 0:
+                self._take_command()
             age = self._state.age()
             verdict = self._step(age)
         except Exception as error:  # nothing may stop the loop from damping

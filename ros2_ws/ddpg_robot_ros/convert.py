@@ -6,15 +6,20 @@ because the safety filter is the one place that judges values.
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
 
 from ddpg_robot.errors import CommandError, JointMappingError, ObservationError, mismatch
 from ddpg_robot.spec import CommandSpec
 from ddpg_robot.state import Command, RobotState
+from ddpg_robot_ros.joint_state_bytes import JointStateLayout
 
 ExtraJoints = Literal["refuse", "ignore"]
 SHOWN_NAMES = 20
@@ -39,7 +44,8 @@ class JointStateReader:
         self._joints = list(joint_names)
         self._ignore_extra = extra_joints == "ignore"
         self._names: list[str] | None = None
-        self._order: np.ndarray | None = None
+        self._order: np.ndarray | slice = slice(None)
+        self._layout: JointStateLayout | None = None
 
     def fill(self, message: Any, state: RobotState) -> bool:
         """Writes position, velocity and stamp into `state`.
@@ -64,7 +70,22 @@ class JointStateReader:
         state.stamp = stamp_seconds(message.header.stamp)
         return True
 
-    def _map(self, names: Sequence[str]) -> np.ndarray:
+    def fill_bytes(self, raw: bytes, state: RobotState) -> bool:
+        """As `fill`, from a serialized message; without building it as long as names and sizes stay the same."""
+        found = None if self._layout is None else self._layout.read(raw)
+        if found is None:
+            filled = self.fill(deserialize_message(raw, JointState), state)
+            if filled:
+                with contextlib.suppress(ValueError, struct.error):  # a layout that cannot be learnt is read by rclpy
+                    self._layout = JointStateLayout(raw)
+            return filled
+        state.stamp, position, velocity = found
+        state.position[:] = position[self._order]
+        state.velocity[:] = velocity[self._order]
+        return True
+
+    def _map(self, names: Sequence[str]) -> np.ndarray | slice:
+        self._layout = None
         if len(set(names)) != len(names):
             twice = sorted(name for name, count in Counter(names).items() if count > 1)
             raise JointMappingError(mismatch("joint_states names", f"{_listed(twice)} twice", "each joint once"))
@@ -78,6 +99,8 @@ class JointStateReader:
             hint = "Set the parameter extra_joints to 'ignore' if they belong to another device"
             found = f"unknown {_listed(extra)}"
             raise JointMappingError(mismatch("joint_states", found, _listed(self._joints), hint=hint))
+        if list(names) == self._joints:
+            return slice(None)
         return np.array([names.index(joint) for joint in self._joints])
 
     def _check_size(self, field: str, values: Sequence[float]) -> None:

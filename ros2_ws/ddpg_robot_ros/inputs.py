@@ -67,7 +67,7 @@ class StateInput:
         self.state = RobotState(robot.n_joints, robot.floating_base)
         self.latency_from = 0.0
         now = ros_clock(node)
-        self._joints = subscribe(node, JointState, "joint_states", STATE_QOS)
+        self._joints = subscribe(node, JointState, "joint_states", STATE_QOS, raw=True)
         self._reader = JointStateReader(robot.joint_names, extra_joints)
         self._joint_age = Age(now, age_source)
         self._imu = subscribe(node, Imu, "imu", STATE_QOS) if robot.floating_base else None
@@ -81,7 +81,8 @@ class StateInput:
             JointMappingError, ObservationError: the newest message cannot be used; the state keeps its old values.
         """
         message = self._joints.take()
-        if message is not None and self._reader.fill(message, self.state):
+        fill = self._reader.fill_bytes if isinstance(message, bytes) else self._reader.fill
+        if message is not None and fill(message, self.state):
             self._joint_age.saw(self.state.stamp)
             self.latency_from = self.state.stamp or self._joints.info["source_timestamp"] * 1e-9
         if self._imu is not None:

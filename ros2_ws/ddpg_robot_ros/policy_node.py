@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from ddpg_robot.controller import PolicyController
+from ddpg_robot.controller import PolicyController, ticks_per_action
 from ddpg_robot.errors import DdpgRobotError, JointMappingError, mismatch
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.safety import SafetyLimits, TripReason
@@ -135,8 +135,9 @@ class PolicyNode(LifecycleNode):
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
         self._effort = np.frombuffer(self._message.data)  # writing here writes the message
         damping = value(self, "shutdown_damping")
+        every = ticks_per_action(controller.rate, control.period)
         self._loop = self.loop_type(
-            controller, robot, limits, self._state, self._command, self._publish, self._event.trigger, damping
+            controller, robot, limits, self._state, self._command, self._publish, self._event.trigger, damping, every
         )
         self._rate = controller.rate
         self.get_logger().info(

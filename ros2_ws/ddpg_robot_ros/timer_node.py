@@ -5,6 +5,7 @@ It stands beside the project's own loop, with the same policy, filter and messag
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from ddpg_robot_ros.transport import Newest
 class CallbackSubscription(Newest):
     """A subscription whose callback keeps the newest message until it is taken."""
 
-    def __init__(self, node: Node, message_type: type, topic: str, qos: QoSProfile) -> None:
+    def __init__(self, node: Node, message_type: type, topic: str, qos: QoSProfile, raw: bool = False) -> None:
         self._node = node
         self._message: Any | None = None
         self._subscription = node.create_subscription(message_type, topic, self._keep, qos)
@@ -65,6 +66,10 @@ class TimerLoop(ControlLoop):
             self._publish(self._zero)
 
     def _on_timer(self) -> None:
+        if self._state.age() == math.inf:  # the first callback has not come yet
+            self._state.take()
+            self._start_at = time.monotonic()
+            return
         elapsed = time.monotonic() - self._start_at
         number = int(elapsed / self._period + 1e-6)
         missed = max(0, number - self._tick_number - 1)

@@ -7,6 +7,9 @@ import re
 import numpy as np
 import pytest
 from geometry_msgs.msg import PointStamped, Twist, TwistStamped
+from hypothesis import given
+from hypothesis import strategies as st
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Imu, JointState
 
 from ddpg_robot.errors import CommandError, JointMappingError, ObservationError
@@ -92,6 +95,69 @@ def test_values_that_are_not_finite_are_left_to_the_safety_filter() -> None:
     state = RobotState(3)
     assert JointStateReader(JOINTS).fill(message(position=(1.0, float("nan"), 3.0)), state)
     assert np.isnan(state.position[1])
+
+
+def serialized(names=JOINTS, position=(1.0, 2.0, 3.0), velocity=(0.1, 0.2, 0.3), **header) -> bytes:
+    whole = message(names, position, velocity)
+    whole.header.frame_id = header.get("frame", "")
+    whole.header.stamp.sec, whole.header.stamp.nanosec = header.get("sec", 5), header.get("nanosec", 250_000_000)
+    return serialize_message(whole)
+
+
+@given(
+    names=st.lists(st.text(alphabet="abcdef_é", min_size=0, max_size=9), min_size=1, max_size=9, unique=True),
+    frame=st.text(alphabet="base/", max_size=6),
+    sec=st.integers(0, 2**31 - 1),
+    values=st.lists(st.floats(), min_size=18, max_size=18),
+)
+def test_bytes_give_what_the_message_gives(names: list[str], frame: str, sec: int, values: list[float]) -> None:
+    n = len(names)
+    raw = serialized(names, values[:n], values[9 : 9 + n], frame=frame, sec=sec)
+    reader = JointStateReader(sorted(names))
+    whole, first, again = RobotState(n), RobotState(n), RobotState(n)
+    assert reader.fill(deserialize_message(raw, JointState), whole)
+    assert reader.fill_bytes(raw, first)  # learns the layout
+    assert reader.fill_bytes(raw, again)  # uses it
+    for state in (first, again):
+        np.testing.assert_array_equal(state.motion, whole.motion)
+        assert state.stamp == pytest.approx(whole.stamp, abs=1e-6)
+
+
+def test_bytes_of_another_layout_are_read_as_a_message() -> None:
+    state, reader = RobotState(3), JointStateReader(JOINTS)
+    for names, frame in ((JOINTS, ""), (JOINTS[::-1], ""), (JOINTS[::-1], "base"), (JOINTS, "a longer frame")):
+        assert reader.fill_bytes(serialized(names, (1.0, 2.0, 3.0), frame=frame), state)
+        assert state.position.tolist() == ([1.0, 2.0, 3.0] if names == JOINTS else [3.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        serialized(velocity=()),
+        serialized(position=()),
+        serialized(("shoulder", "elbow", "elbow")),
+        serialized(("shoulder", "wrist"), (1.0, 2.0), (1.0, 2.0)),
+        serialized((*JOINTS, "gripper"), (1.0,) * 4, (1.0,) * 4),
+        serialized(velocity=(1.0, 2.0, 3.0, 4.0)),
+    ],
+)
+def test_bytes_are_refused_as_messages_are_also_after_a_good_one(bad: bytes) -> None:
+    state, reader = RobotState(3), JointStateReader(JOINTS)
+    assert reader.fill_bytes(serialized(), state)
+    for _ in range(2):
+        with pytest.raises(JointMappingError):
+            reader.fill_bytes(bad, state)
+        assert state.position.tolist() == [1.0, 2.0, 3.0]
+    assert reader.fill_bytes(serialized(position=(4.0, 5.0, 6.0)), state)
+    assert state.position.tolist() == [4.0, 5.0, 6.0]
+
+
+def test_another_devices_bytes_are_passed_over() -> None:
+    state, reader = RobotState(3), JointStateReader(JOINTS, extra_joints="ignore")
+    for position in ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0)):
+        assert not reader.fill_bytes(serialized(("finger",), (9.0,), (9.0,)), state)
+        assert reader.fill_bytes(serialized(position=position), state)
+        assert state.position.tolist() == list(position)
 
 
 def test_a_refused_message_leaves_the_state_and_the_next_good_one_is_taken() -> None:
