@@ -87,8 +87,8 @@ class CheckpointStore:
         return chunks
 
     def _delete_all_but(self, step: Path, chunks: list[tuple[int, int]]) -> None:
-        for directory in self._directory.glob("step-*"):
-            if directory != step:
+        for directory in self._directory.iterdir():  # older ones, and what a kill left half-written
+            if directory not in (step, self._replay_directory):
                 shutil.rmtree(directory)
         keep = {self._chunk_file(first, last) for first, last in chunks}
         for file in self._replay_directory.iterdir():

@@ -181,7 +181,7 @@ class TrainConfig:
     """Environment steps between evaluations (at the end of the episode that reaches them)."""
     eval_episodes: int = 20
     """Episodes of one evaluation during training."""
-    final_eval_episodes: int = 100
+    final_eval_episodes: int = 50
     """Episodes of the last evaluation, which chooses between the last actor and the best so far."""
     checkpoint_every_s: float = 60.0
     """Wall-clock seconds between checkpoints (at ends of episodes)."""

@@ -46,7 +46,7 @@ def start(out: Path, environment: dict, preset="default", every_s=0.0, steps=STE
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
     try:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=250)
     finally:
         process.kill()
     return process.returncode, errors
@@ -88,6 +88,7 @@ def test_killed_training_resumes_bit_for_bit(tmp_path, subprocess_environment, p
         assert code in (-signal.SIGKILL, 0), errors
     assert finish(start(tmp_path / "killed", subprocess_environment, preset))[0] == 0
     assert finish(whole)[0] == 0
+    assert not list((tmp_path / "killed").rglob(".*.tmp"))
     tensors, state = final_state(tmp_path / "killed")
     expected_tensors, expected_state = final_state(tmp_path / "whole")
     assert state == expected_state, killed_at
