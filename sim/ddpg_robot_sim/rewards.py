@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-SPEED_COMFORT = 0.75
+SPEED_COMFORT = 0.55
 """Share of the velocity limit above which speed costs extra."""
 
 
@@ -33,6 +33,6 @@ def reach_reward(
     close = math.exp(-((distance / 0.05) ** 2))
     reward = 0.5 - distance + 0.5 * close + 0.5 * math.exp(-((distance / 0.01) ** 2))
     haste = np.maximum(np.abs(velocity) - SPEED_COMFORT, 0.0)
-    cost = 0.1 * velocity.dot(velocity) + 2.0 * haste.dot(haste) + 0.1 * effort.dot(effort)
+    cost = 0.1 * velocity.dot(velocity) + 3.0 * haste.dot(haste) + 0.1 * effort.dot(effort)
     cost += 0.15 * posture.dot(posture) + (0.2 + 1.0 * close) * effort_change.dot(effort_change)
     return float(reward - cost)
