@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, mismatch
+from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.observation import observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
@@ -23,7 +24,7 @@ EPISODE_SECONDS = 4.0
 HOLD_SECONDS = 0.5
 SUCCESS_DISTANCE = 0.02  # m, during the whole of the last HOLD_SECONDS
 TRIP_PENALTY = 10.0
-START_SPREAD = 0.5  # rad, uniform around home
+START_SPREAD = 0.8  # rad around home; as varied as the poses in which the arm ends up after a row of targets
 
 # What the policy may ask for, mode effort: of the effort limit; mode pd: rad around the joint's measured position.
 EFFORT_SCALE = np.full(7, 0.18)
@@ -78,13 +79,14 @@ class ArmReach(RobotTask):
         self._hold_steps = round(HOLD_SECONDS / control.period)
         self._site = model.site("hand").id
         self._mocap = model.body("target").mocapid[0]
+        self._kinematics = ChainKinematics(robot.chain)
         self._step = 0
         self._held = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         options = options or {}
-        start = self.np_random.uniform(self._start_lower, self._start_upper)
+        start = self._start_pose()
         target = self.np_random.uniform(self.interface.command.lower, self.interface.command.upper)
         if not options.get("keep_pose", False):
             mujoco.mj_resetData(self.model, self.data)
@@ -112,6 +114,15 @@ class ArmReach(RobotTask):
         if verdict.tripped:
             reward -= TRIP_PENALTY
         return self.observe(), reward, verdict.tripped, self._step >= self._steps, self._info(distance, limit_hit)
+
+    def _start_pose(self) -> np.ndarray:
+        """A random pose with the hand in the box of the targets: as if the arm had just reached one."""
+        while True:
+            pose = self.np_random.uniform(self._start_lower, self._start_upper)
+            self._kinematics.update(pose)
+            tip = self._kinematics.tip
+            if (tip >= self.interface.command.lower).all() and (tip <= self.interface.command.upper).all():
+                return pose
 
     def _distance(self) -> float:
         return float(np.linalg.norm(self.command.values - self.data.site_xpos[self._site]))
