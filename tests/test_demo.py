@@ -94,4 +94,4 @@ def test_fast_leaves_training_out_and_takes_the_shipped_policy(tmp_path: Path) -
     assert "export" not in names
     full: list[Stage] = planned(tmp_path, fast=False, steps=1, seed=0)
     assert [stage.name for stage in full][:3] == ["train", "evaluate", "export"]
-    assert "effort" in full[0].title
+    assert "pd" in full[0].title

@@ -304,7 +304,7 @@ class Demo:
     """Directory of all results."""
     fast: Flag = False
     """Skip training and use the shipped policy."""
-    steps: int = 100_000
+    steps: int = 80_000
     """Environment steps of the training."""
     seed: int = 0
     """Seed of the training."""
