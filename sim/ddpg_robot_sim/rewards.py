@@ -34,5 +34,5 @@ def reach_reward(
     reward = 0.5 - distance + 0.5 * close + 0.5 * math.exp(-((distance / 0.01) ** 2))
     haste = np.maximum(np.abs(velocity) - SPEED_COMFORT, 0.0)
     cost = 0.1 * velocity.dot(velocity) + 3.0 * haste.dot(haste) + 0.1 * effort.dot(effort)
-    cost += 0.15 * posture.dot(posture) + (0.2 + 1.0 * close) * effort_change.dot(effort_change)
+    cost += 0.5 * posture.dot(posture) + (0.2 + 1.0 * close) * effort_change.dot(effort_change)
     return float(reward - cost)
