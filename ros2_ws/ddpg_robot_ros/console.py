@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import RobotState
 from ddpg_robot_ros.convert import JointStateReader
-from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS, BackgroundExecutor, Newest
+from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS, BackgroundExecutor, Newest, avoid_shared_memory
 
 SERVICE_WAIT_S = 10.0
 
@@ -42,6 +42,7 @@ class Operator:
     """
 
     def __init__(self, robot: RobotSpec, namespace: str = "", domain: int | None = None) -> None:
+        avoid_shared_memory()
         self._context = Context()
         rclpy.init(args=[], context=self._context, domain_id=domain)
         self.node = Node("operator", context=self._context, namespace=namespace.strip("/"), use_global_arguments=False)

@@ -146,7 +146,11 @@ class ControlLoop:
         with steady_memory():
             loop.start()
             while not self._stopping.is_set():
-                self._measured_tick(loop.wait())
+                lateness = loop.wait()
+                try:
+                    self._measured_tick(lateness)
+                except Exception as error:  # publishing failed; the loop must outlive it
+                    self._safety.trip(TripReason.FAULT, f"publishing: {error}")
                 self.counts.lost = lost_before + loop.lost
                 if loop.ticks % collect_every == 0:
                     gc.collect()  # between ticks, never inside one

@@ -8,6 +8,7 @@ see these subscriptions and only serve services, parameters and diagnostics.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -195,12 +196,23 @@ def steady_memory() -> Iterator[None]:
         gc.unfreeze()
 
 
+def avoid_shared_memory() -> None:
+    """Keeps Fast DDS, in contexts that begin later, to UDP on this machine too.
+
+    Its shared memory is guarded by locks that lie in that memory: a process that is killed while it holds one blocks all
+    that publish to the same reader, for ever (Fast-DDS issues 1144, 5469). The guard would be blocked by the very death
+    that it is there for. UDP costs no more here. Other middlewares ignore the variable; a value that is set already stays.
+    """
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+
+
 def start_ros(args: Sequence[str] | None) -> StopSignal:
     """Starts rclpy without its signal handlers and returns ours.
 
     Args:
         args: command line with ``--ros-args``; None for the process's own.
     """
+    avoid_shared_memory()
     rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return StopSignal()

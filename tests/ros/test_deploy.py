@@ -74,6 +74,21 @@ def test_the_arm_reaches_in_a_namespace_with_its_joints_published_in_another_ord
         deployment.check()
 
 
+def test_simulated_time_drives_ages_when_all_nodes_use_it(spring: Path, manifest: PolicyManifest) -> None:
+    simulated = {"use_sim_time": True}
+    with (
+        Deployment(
+            spring,
+            policy_parameters={**simulated, **PATIENT["policy_parameters"]},
+            guard_parameters=simulated,
+            plant_parameters={"publish_clock": True},
+        ) as deployment,
+        Operator(manifest.robot) as operator,
+    ):
+        assert active(deployment, operator)
+        assert reaches(operator, manifest, TARGET)
+
+
 def test_when_the_policy_process_is_killed_the_guard_damps_and_the_arm_comes_to_rest(
     spring: Path, manifest: PolicyManifest, operator: Operator
 ) -> None:
