@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-    os.environ.setdefault("MUJOCO_GL", "egl")  # read when MuJoCo is imported
+if importlib.util.find_spec("mujoco"):
+    from ddpg_robot_sim.render import prefer_offscreen
+
+    prefer_offscreen()  # before any test imports MuJoCo
 
 collect_ignore = [] if importlib.util.find_spec("rclpy") else ["ros"]

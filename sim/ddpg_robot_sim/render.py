@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -77,9 +78,24 @@ def _add_stroke(mujoco: Any, scene: Any, start: np.ndarray, end: np.ndarray, new
 
 
 def prefer_offscreen() -> None:
-    """Makes MuJoCo draw without a screen where there is none. Call it before MuJoCo is first imported."""
-    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("MUJOCO_GL", "egl")
+    """Makes MuJoCo draw without a screen where there is none. Call it before MuJoCo is first imported.
+
+    A backend whose libraries are missing is left alone: MuJoCo could not even be imported with it.
+    """
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or "MUJOCO_GL" in os.environ:
+        return
+    if _loads("libEGL.so.1") and (_loads("libOpenGL.so.0") or _loads("libGL.so.1")):
+        os.environ["MUJOCO_GL"] = "egl"
+    elif _loads("libOSMesa.so.8"):
+        os.environ["MUJOCO_GL"] = "osmesa"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _import_mujoco() -> Any:
@@ -94,5 +110,5 @@ def _import_mujoco() -> Any:
 
 
 def _no_gl(error: Exception) -> MissingExtraError:
-    hint = "sudo apt install libegl1 libgl1-mesa-dri"
+    hint = "sudo apt install libegl1 libopengl0 libgl1-mesa-dri"
     return MissingExtraError(mismatch("OpenGL library for pictures", f"none ({error})", "EGL or OSMesa", hint=hint))
