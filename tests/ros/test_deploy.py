@@ -27,7 +27,7 @@ from ddpg_robot_ros.trial import run_trial
 
 SHUFFLED = ["joint4", "joint2", "joint7", "joint1", "joint3", "joint6", "joint5"]
 PATIENT = {"policy_parameters": {"state_timeout_periods": 100.0}}
-TARGET = np.array([0.5, 0.2, 0.4])
+TARGET, MIRRORED = np.array([0.5, 0.2, 0.4]), np.array([0.5, -0.2, 0.4])
 GUARD_TIMEOUT_S = 3 * 0.008  # timeout_periods of the policy's period
 
 
@@ -94,21 +94,23 @@ def test_when_the_policy_process_is_killed_the_guard_damps_and_the_arm_comes_to_
 ) -> None:
     commands: list[tuple[float, np.ndarray]] = []
     velocities: list[list[float]] = []
-    states = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-    operator.node.create_subscription(
-        Float64MultiArray, COMMANDS_TOPIC, lambda m: commands.append((time.monotonic(), np.array(m.data))), 100
-    )
+    states = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+    def keep(message: Float64MultiArray, info: dict) -> None:
+        commands.append((info["source_timestamp"] * 1e-9, np.array(message.data)))  # when it was published
+
+    operator.node.create_subscription(Float64MultiArray, COMMANDS_TOPIC, keep, 1000)
     operator.node.create_subscription(JointState, "joint_states", lambda m: velocities.append(list(m.velocity)), states)
     with Deployment(spring, **PATIENT) as deployment:
         assert active(deployment, operator)
 
         def moving() -> bool:
-            operator.send_target(TARGET)
+            operator.send_target(TARGET if time.monotonic() % 2 < 1 else MIRRORED)
             return bool(velocities) and np.abs(velocities[-1]).max() > 0.2
 
         assert wait_until(moving, WAIT_S)
         deployment.nodes["policy_node"].send(signal.SIGKILL)
-        killed = time.monotonic()
+        killed = time.time()
         time.sleep(1.0)
         assert wait_until(lambda: np.abs(velocities[-1]).max() < 0.02, WAIT_S)
     # The guard computes damping from a joint state that was published: the products are equal to the last bit.
