@@ -62,9 +62,9 @@ class SafetyLimits:
     """Trip at this fraction above the velocity limit."""
     position_margin: float = 0.15
     """The barrier fades the effort towards a limit over this distance, rad."""
-    velocity_ceiling: float = 0.8
+    velocity_ceiling: float = 0.7
     """Accelerating effort is zero at this fraction of the velocity limit, and braking beyond it."""
-    velocity_margin: float = 0.5
+    velocity_margin: float = 0.7
     """The barrier fades the accelerating effort to zero over this fraction of the velocity limit."""
     lookahead: float = 0.1
     """The barrier acts on ``position + lookahead * velocity``, s."""
