@@ -12,7 +12,7 @@ from ddpg_robot.cli.sources import actor_of
 from ddpg_robot.errors import MissingExtraError
 from ddpg_robot.report.pictures import Pictures, film_element
 
-FILMED, FILMED_SECONDS = 5, 1.8
+FILMED, FILMED_SECONDS = 4, 1.7
 """Targets in the film, and how much of each: rendering without a graphics card takes a tenth of a second per frame."""
 FRAMES_PER_SECOND = 10.0
 SIZE = (640, 480)
