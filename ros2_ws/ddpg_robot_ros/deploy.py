@@ -13,6 +13,7 @@ from ddpg_robot_ros.processes import REFUSED, Deployment, ros_arguments
 from ddpg_robot_ros.transport import StopSignal
 
 POLL_S = 0.1
+SEND_TARGET = f"{sys.executable} -m ddpg_robot_ros.send_target 0.5 0.2 0.4"
 
 
 def deploy(
@@ -47,6 +48,9 @@ def deploy(
     stop = StopSignal()
     end = math.inf if duration is None else time.monotonic() + duration
     with deployment:
+        if deployment.manifest.command.kind == "point":
+            where = f" --ros-args -r __ns:=/{namespace.strip('/')}" if namespace else ""
+            print(f"A target, from another terminal: {SEND_TARGET}{where}\nCtrl-C ends.", flush=True)
         while not stop.wait(POLL_S) and time.monotonic() < end:
             if not _supervise(deployment, stop):
                 return 1

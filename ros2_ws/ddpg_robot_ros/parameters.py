@@ -41,7 +41,7 @@ def declare(node: Node, parameters: Iterable[Parameter]) -> None:
         try:
             value = node.declare_parameter(parameter.name, parameter.default, descriptor).value
         except Exception as error:  # rclpy has a family of them without a common base
-            hint = "A number with a fraction needs its point: 500.0" if isinstance(parameter.default, float) else None
+            hint = "ROS wants a decimal point here: 500.0, not 500" if "'INTEGER'" in str(error) else None
             expected = f"{type(parameter.default).__name__}{_range(parameter)}"
             raise ConfigError(mismatch(f"parameter '{parameter.name}'", error, expected, hint=hint)) from None
         if parameter.choices and value not in parameter.choices:

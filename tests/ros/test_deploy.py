@@ -74,6 +74,15 @@ def test_the_arm_reaches_in_a_namespace_with_its_joints_published_in_another_ord
         deployment.check()
 
 
+def test_a_target_can_be_sent_without_a_ros_installation(spring: Path, manifest: PolicyManifest) -> None:
+    with Deployment(spring, **PATIENT) as deployment, Operator(manifest.robot) as operator:
+        assert active(deployment, operator)
+        send = [sys.executable, "-m", "ddpg_robot_ros.send_target"]
+        subprocess.run([*send, "0.5", "0.2", "0.4"], check=True, timeout=WAIT_S)
+        assert wait_until(lambda: operator.status("control loop").message == "running", WAIT_S)
+        assert subprocess.run([*send, "0.5", "up"], stderr=subprocess.DEVNULL, timeout=WAIT_S).returncode == 2
+
+
 def test_simulated_time_drives_ages_when_all_nodes_use_it(spring: Path, manifest: PolicyManifest) -> None:
     simulated = {"use_sim_time": True}
     with (
