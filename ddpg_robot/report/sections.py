@@ -205,7 +205,8 @@ def histogram(title: str, words: str, seconds: Sequence[float], low: float, high
 
 
 def times(stages: dict[str, Result]) -> str:
-    """How long each stage of a demo took, as bars."""
+    """How long each finished stage of a demo took, as bars."""
+    stages = {name: record for name, record in stages.items() if record["done"]}
     if not stages:
         return ""
     longest = max(record["seconds"] for record in stages.values()) or 1.0
