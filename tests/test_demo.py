@@ -38,8 +38,17 @@ with exclusive(out) as lock:
 def start(out: Path) -> subprocess.Popen[str]:
     """Starts the chain in a session of its own."""
     command = [sys.executable, "-c", CHAIN, str(out)]
+
+    def heed_ctrl_c() -> None:  # a shell's background jobs, this test perhaps among them, are started to ignore it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
 
 
