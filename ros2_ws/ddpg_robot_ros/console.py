@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped
@@ -16,13 +15,18 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import RobotState
 from ddpg_robot_ros.convert import JointStateReader
-from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS, BackgroundExecutor, Newest, avoid_shared_memory
+from ddpg_robot_ros.transport import (
+    COMMAND_QOS,
+    STATE_QOS,
+    BackgroundExecutor,
+    Newest,
+    avoid_shared_memory,
+)
 
 SERVICE_WAIT_S = 10.0
 
@@ -50,7 +54,6 @@ class Operator:
         self.diagnostics: dict[str, DiagnosticStatus] = {}
         self._reader = JointStateReader(robot.joint_names, "ignore")
         self._joints = Newest(self.node, JointState, "joint_states", STATE_QOS)
-        self._effort = Newest(self.node, Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
         self._target = self.node.create_publisher(PointStamped, "target", COMMAND_QOS)
         self._pose = self.node.create_publisher(JointState, "plant_node/set_pose", COMMAND_QOS)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=50))
@@ -70,11 +73,6 @@ class Operator:
         """Reads the newest joint state; False when there is none that was not read yet."""
         message = self._joints.take()
         return message is not None and self._reader.fill(message, self.state)
-
-    def effort(self) -> np.ndarray | None:
-        """The newest effort command that was not read yet ``(n,)``, N·m."""
-        message = self._effort.take()
-        return None if message is None else np.array(message.data)
 
     def send_target(self, point: Sequence[float], frame: str = "") -> None:
         """Publishes a target, m."""

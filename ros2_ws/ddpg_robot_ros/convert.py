@@ -79,9 +79,8 @@ class JointStateReader:
                 with contextlib.suppress(ValueError, struct.error):  # a layout that cannot be learnt is read by rclpy
                     self._layout = JointStateLayout(raw)
             return filled
-        state.stamp, position, velocity = found
-        state.position[:] = position[self._order]
-        state.velocity[:] = velocity[self._order]
+        state.stamp, motion = found
+        state.motion[:] = motion[:, self._order]
         return True
 
     def _map(self, names: Sequence[str]) -> np.ndarray | slice:

@@ -29,6 +29,7 @@ from ddpg_robot_ros.inputs import StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
+    EFFORT_READER_QOS,
     MessageWait,
     Newest,
     StopSignal,
@@ -79,7 +80,7 @@ class EffortGuard(Node):
         self._damper.trip(TripReason.FAULT, "damping")
         self._zero = np.zeros(self._n)
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"))
-        self._commands = Newest(self, Float64MultiArray, "policy/commands", COMMAND_QOS)
+        self._commands = Newest(self, Float64MultiArray, "policy/commands", EFFORT_READER_QOS)
         self._wait = MessageWait(self, self._commands)
         self._publisher = self.create_publisher(Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * self._n)))

@@ -45,23 +45,20 @@ class JointStateLayout:
         self._end = self._velocity_at + 8 * velocities
         if not self.n == positions == velocities or self.n == 0 or self._end > len(raw):
             raise ValueError("not one position and one velocity per name")
-        self._constant_end = HEAD + len(self._constant)
         self._count_bytes = COUNT.pack(self.n)
+        self._strides = (self._velocity_at - self._position_at, 8)
 
-    def read(self, raw: bytes) -> tuple[float, np.ndarray, np.ndarray] | None:
-        """Stamp (s), positions ``(n,)`` and velocities ``(n,)`` as views of `raw`; None when the layout is another."""
-        at = self._velocity_count_at
-        if (
-            raw[HEAD : self._constant_end] != self._constant
-            or raw[at : at + COUNT.size] != self._count_bytes
-            or len(raw) < self._end
-            or not raw.startswith(ENCAPSULATION)
+    def read(self, raw: bytes) -> tuple[float, np.ndarray] | None:
+        """Stamp (s), and positions and velocities ``(2, n)`` as a view of `raw`; None when the layout is another."""
+        if not (
+            raw.startswith(self._constant, HEAD)
+            and raw.startswith(self._count_bytes, self._velocity_count_at)
+            and raw.startswith(ENCAPSULATION)
+            and len(raw) >= self._end
         ):
             return None
         seconds, nanoseconds = STAMP.unpack_from(raw, len(ENCAPSULATION))
-        position = np.frombuffer(raw, "<f8", self.n, self._position_at)
-        velocity = np.frombuffer(raw, "<f8", self.n, self._velocity_at)
-        return seconds + nanoseconds * 1e-9, position, velocity
+        return seconds + nanoseconds * 1e-9, np.ndarray((2, self.n), "<f8", raw, self._position_at, self._strides)
 
 
 def _aligned(at: int, size: int) -> int:

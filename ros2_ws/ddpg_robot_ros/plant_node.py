@@ -25,6 +25,7 @@ from ddpg_robot_ros.parameters import Parameter, declare, value
 from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, find_model
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
+    EFFORT_READER_QOS,
     STATE_QOS,
     Newest,
     StopSignal,
@@ -67,7 +68,7 @@ class PlantNode(Node):
         self._velocity = np.frombuffer(self._message.velocity)
         self._effort = np.frombuffer(self._message.effort)
         self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
-        self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
+        self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS)
         self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
         self._clock = self.create_publisher(Clock, "/clock", 10) if value(self, "publish_clock") else None
 

@@ -26,6 +26,9 @@ from rclpy.signals import SignalHandlerOptions
 
 STATE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+# Effort is published reliably, as ros2_controllers want it. Our own readers ask for best effort: the next command comes
+# in milliseconds, and a reliable reader's acknowledgements would wake the publisher at every tick.
+EFFORT_READER_QOS = STATE_QOS
 
 # How long a thread that wants the interpreter waits for the thread that has it. Python's 5 ms would be several ticks.
 SWITCH_INTERVAL_S = 2e-4
