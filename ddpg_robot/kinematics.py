@@ -9,12 +9,16 @@ from ddpg_robot.spec import KinematicChain, Vector
 
 Array = NDArray[np.float64]
 
+_CROSS: Array = np.cross(np.eye(3)[:, None], np.eye(3)[None]).reshape(9, 3)
+"""A cross product as a product with the outer one: ``a x b = outer(a, b).ravel() @ _CROSS``."""
+
 
 class ChainKinematics:
     """Tip position and Jacobian of a `KinematicChain`.
 
     A joint's transform is ``A @ Rot(axis, q)``. Each frame is first turned so that its joint's axis is its z axis; then
-    ``Rot(z, q) = (I - D) + cos(q) D + sin(q) E`` and the transforms of all joints come from three precomputed stacks.
+    ``Rot(z, q) = (I - D) + cos(q) D + sin(q) E`` is linear in cos(q) and sin(q), and one precomputed matrix gives the
+    transforms of all joints.
 
     Attributes:
         tip: tip position in the base frame ``(3,)``, m.
@@ -36,45 +40,41 @@ class ChainKinematics:
         plane = np.diag([1.0, 1.0, 0.0, 0.0])  # D
         quarter = np.zeros((4, 4))  # E
         quarter[1, 0], quarter[0, 1] = 1.0, -1.0
-        self._constant = fixed @ (np.eye(4) - plane)  # (n, 4, 4)
-        self._cosine = fixed @ plane
-        self._sine = fixed @ quarter
+        self._transforms = np.zeros((n, 16, 2 * n + 1))  # of (cos(q), sin(q), 1)
+        for i in range(n):
+            self._transforms[i, :, i] = (fixed[i] @ plane).ravel()
+            self._transforms[i, :, n + i] = (fixed[i] @ quarter).ravel()
+            self._transforms[i, :, 2 * n] = (fixed[i] @ (np.eye(4) - plane)).ravel()
+        self._transforms = self._transforms.reshape(16 * n, 2 * n + 1)
         self._tip_local = turn.T @ np.array([*chain.tip_translation, 1.0])
         # Views and buffers are made once: a call makes no Python objects but a few scalars.
-        self._angles = np.zeros((n, 1, 1))
-        self._sin, self._cos = np.zeros((n, 1, 1)), np.zeros((n, 1, 1))
-        local, frames = np.zeros((n, 4, 4)), np.zeros((n, 4, 4))
-        self._local, self._part, self._frames = local, np.zeros((n, 4, 4)), frames
+        self._waves = np.ones(2 * n + 1)
+        self._cosine, self._sine = self._waves[:n], self._waves[n : 2 * n]
+        self._local = np.zeros(16 * n)
+        local, frames = self._local.reshape(n, 4, 4), np.zeros((n, 4, 4))
+        self._first = (frames[0], local[0])
         self._products = [(frames[i - 1], local[i], frames[i]) for i in range(1, n)]
         self._last = frames[-1]
-        self._axes, self._origins = frames[:, :3, 2], frames[:, :3, 3]  # (n, 3)
+        self._axes, self._origins = frames[:, :3, 2, None], frames[:, :3, 3]  # (n, 3, 1), (n, 3)
         self._tip = np.zeros(4)
-        self._axis_cycled, self._reach_cycled = np.zeros((n, 5)), np.zeros((n, 5))
-        self._cross = np.zeros((n, 3))
+        self._reach, self._outer = np.zeros((n, 1, 3)), np.zeros((n, 3, 3))
+        self._reach_rows, self._outer_rows = self._reach[:, 0], self._outer.reshape(n, 9)
         self.tip: Array = self._tip[:3]
         self.jacobian: Array = np.zeros((n, 3))
 
     def update(self, position: Array) -> None:
         """Computes tip and Jacobian for joint positions ``(n,)`` in rad."""
-        local, part = self._local, self._part
-        self._angles[:, 0, 0] = position
-        np.multiply(self._sine, np.sin(self._angles, out=self._sin), out=local)
-        np.multiply(self._cosine, np.cos(self._angles, out=self._cos), out=part)
-        local += part
-        local += self._constant
-        self._frames[0] = local[0]
-        for previous, step, frame in self._products:
-            np.dot(previous, step, out=frame)
+        np.cos(position, out=self._cosine)
+        np.sin(position, out=self._sine)
+        np.dot(self._transforms, self._waves, out=self._local)
+        frame, local = self._first
+        frame[:] = local
+        for previous, local, frame in self._products:
+            np.dot(previous, local, out=frame)
         np.dot(self._last, self._tip_local, out=self._tip)
-        # Cross products row by row: with (x, y, z, x, y), slices 1:4 and 2:5 are (y, z, x) and (z, x, y).
-        axis, reach = self._axis_cycled, self._reach_cycled
-        axis[:, :3] = self._axes
-        axis[:, 3:] = axis[:, :2]
-        np.subtract(self.tip, self._origins, out=reach[:, :3])
-        reach[:, 3:] = reach[:, :2]
-        np.multiply(axis[:, 1:4], reach[:, 2:], out=self.jacobian)
-        np.multiply(axis[:, 2:], reach[:, 1:4], out=self._cross)
-        self.jacobian -= self._cross
+        np.subtract(self.tip, self._origins, out=self._reach_rows)
+        np.multiply(self._axes, self._reach, out=self._outer)
+        np.dot(self._outer_rows, _CROSS, out=self.jacobian)
 
 
 def rotation_matrix(quaternion_wxyz: Vector | Array) -> Array:
