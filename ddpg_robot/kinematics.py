@@ -40,12 +40,12 @@ class ChainKinematics:
         plane = np.diag([1.0, 1.0, 0.0, 0.0])  # D
         quarter = np.zeros((4, 4))  # E
         quarter[1, 0], quarter[0, 1] = 1.0, -1.0
-        self._transforms = np.zeros((n, 16, 2 * n + 1))  # of (cos(q), sin(q), 1)
+        transforms = np.zeros((n, 16, 2 * n + 1))  # of (cos(q), sin(q), 1)
         for i in range(n):
-            self._transforms[i, :, i] = (fixed[i] @ plane).ravel()
-            self._transforms[i, :, n + i] = (fixed[i] @ quarter).ravel()
-            self._transforms[i, :, 2 * n] = (fixed[i] @ (np.eye(4) - plane)).ravel()
-        self._transforms = self._transforms.reshape(16 * n, 2 * n + 1)
+            transforms[i, :, i] = (fixed[i] @ plane).ravel()
+            transforms[i, :, n + i] = (fixed[i] @ quarter).ravel()
+            transforms[i, :, 2 * n] = (fixed[i] @ (np.eye(4) - plane)).ravel()
+        self._transforms = transforms.reshape(16 * n, 2 * n + 1)
         self._tip_local = turn.T @ np.array([*chain.tip_translation, 1.0])
         # Views and buffers are made once: a call makes no Python objects but a few scalars.
         self._waves = np.ones(2 * n + 1)
