@@ -16,8 +16,8 @@ help: ## list the targets
 
 install: $(STAMP) ## make .venv with everything at the pinned versions
 
-$(STAMP): pyproject.toml constraints.txt tools/install
-	@tools/install .venv
+$(STAMP): pyproject.toml constraints.txt .ci/install
+	@.ci/install .venv
 	@touch $@
 
 demo: $(STAMP) ## train, evaluate, export, drive over ROS, write runs/demo/report.html (FAST=1: under 2 minutes)
@@ -41,7 +41,7 @@ bench: $(STAMP) ## time inference and the ROS loop on this machine
 	$(PY) -m ddpg_robot.cli benchmark loop
 
 ros: $(STAMP) ## colcon build in ros2_ws
-	@tools/colcon-build ros2_ws
+	@.ci/colcon-build ros2_ws
 
 ci: ## what continuous integration runs
 	@.ci/run

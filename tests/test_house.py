@@ -84,7 +84,7 @@ def test_plain_make_lists_every_target() -> None:
 
 
 def test_an_unsuitable_python_is_refused_with_what_would_do(tmp_path: Path) -> None:
-    command = [ROOT / "tools" / "install", tmp_path / "venv"]
+    command = [ROOT / ".ci" / "install", tmp_path / "venv"]
     done = subprocess.run(
         command, env={"PATH": "/usr/bin:/bin", "PYTHON": "false"}, capture_output=True, text=True, check=False
     )
