@@ -258,4 +258,6 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
         return value
     expected = typing.get_args(hint) if typing.get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
+    if hint in (tuple[int, ...],):
+        expected = "a list of whole numbers, as in [256,256]"
     raise ConfigError(mismatch(f"setting {name}", repr(value), expected))
