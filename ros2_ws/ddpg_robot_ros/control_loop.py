@@ -143,7 +143,8 @@ class ControlLoop:
         loop = PeriodicLoop(self._period)
         lost_before = self.counts.lost
         collect_every = max(1, round(1 / self._period))
-        with steady_memory():
+        # The filter judges what is not finite; numpy need not warn of it too.
+        with steady_memory(), np.errstate(invalid="ignore", over="ignore"):
             loop.start()
             while not self._stopping.is_set():
                 lateness = loop.wait()
