@@ -8,13 +8,11 @@ changed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ddpg_robot.children import start_child
 from ddpg_robot.errors import RunDirectoryError, mismatch
 from ddpg_robot.files import write_json
 from ddpg_robot.policy import shipped_policy
@@ -31,7 +30,6 @@ TARGET_SEED = 2026
 TARGETS, ROS_TARGETS = 100, 20
 ROS_SECONDS = 3.0
 """Time for each target over ROS, s; evaluation in process gives four."""
-PR_SET_PDEATHSIG = 1
 TAKEOVER_S = 30.0
 """How long a demo that still runs in the same directory gets to end, s."""
 
@@ -169,18 +167,8 @@ class Demo:
 
 
 def run_child(command: list[str], lock: IO[str]) -> int:
-    """Runs a command that gets each Ctrl-C exactly once, holds the lock, and does not outlive this process on Linux."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def prepare() -> None:
-        os.setpgid(0, 0)  # the terminal's Ctrl-C comes here alone, and is passed on once
-        if libc is not None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, pass_fds=(lock.fileno(),), preexec_fn=prepare, env=environment
-    )
+    """Runs a command that gets each Ctrl-C exactly once and holds the lock; returns its exit code."""
+    child = start_child(command, lock)
     interrupted = 0
     while True:
         try:
