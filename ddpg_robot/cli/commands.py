@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Union
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg, subcommand
 
+from ddpg_robot.cli.benchmarks import Benchmark
 from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
 from ddpg_robot.files import write_json
@@ -245,39 +246,6 @@ class Plant:
             self.model, self.rate, self.gravity_compensation, self.joint_order, self.namespace, self.clock
         )
         return code
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Time this machine: one policy step (`inference`), or the loop over real DDS beside a bare sleep loop (`loop`)."""
-
-    what: Positional[Literal["inference", "loop"]]
-    """What to time."""
-    policy: Annotated[str, arg(metavar="POLICY")] = "arm_reach"
-    """Policy file, or the name of a shipped policy."""
-    rate: float = 500.0
-    """`loop`: ticks per second."""
-    seconds: float = 10.0
-    """Duration of each measurement, s."""
-    out: OutFile = None
-    """Also write the figures to this JSON file."""
-
-    def __call__(self) -> int:
-        """Measures and prints a table; returns the exit code."""
-        path = policy_path(self.policy)
-        if self.what == "inference":
-            need("export")
-            from ddpg_robot_export.latency import benchmark_inference
-
-            result = benchmark_inference(path, self.seconds)
-            if self.out:
-                write_json(self.out, result)
-            return 0
-        need("ros", "sim")
-        from ddpg_robot_ros.benchmark import benchmark_loop
-
-        benchmark_loop(path, self.rate, self.seconds, self.out)
-        return 0
 
 
 @dataclass(frozen=True)

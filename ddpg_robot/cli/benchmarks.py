@@ -1,0 +1,237 @@
+"""The sub-commands of `ddpg-robot benchmark`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg, subcommand
+
+from ddpg_robot.cli.sources import import_tasks, need, policy_path, task_id
+from ddpg_robot.cli.terminal import key_values
+from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
+from ddpg_robot.files import write_json, write_whole
+
+Flag = Annotated[bool, FlagCreatePairsOff]
+PolicyOption = Annotated[str, arg(metavar="POLICY")]
+OutFile = Annotated[Path | None, arg(metavar="FILE")]
+Tasks = dict[str, tuple[str, dict[str, Any]]]
+
+GYM = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Swimmer", "Humanoid", "Reacher", "Pusher")
+SUITES: dict[str, Tasks] = {
+    "arm": {f"arm_reach_{mode}": ("arm_reach", {"control_mode": mode}) for mode in ("effort", "pd")},
+    "gym": {f"{name}-v5": (f"{name}-v5", {}) for name in GYM},
+}
+"""Suite -> name of each task -> task as `train` takes it, and its keyword arguments."""
+STEPS = {"arm": 150_000, "gym": 1_000_000}
+PEER_STEPS = 300_000
+"""Environment steps of a run, where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Time one step of a policy, from robot state to safe effort."""
+
+    policy: PolicyOption = "arm_reach"
+    """Policy file, or the name of a shipped policy."""
+    seconds: float = 10.0
+    """Duration of each measurement, s."""
+    out: OutFile = None
+    """Also write the figures to this JSON file."""
+
+    def __call__(self) -> int:
+        """Measures and prints a table; returns the exit code."""
+        path = policy_path(self.policy)
+        need("export")
+        from ddpg_robot_export.latency import benchmark_inference
+
+        result = benchmark_inference(path, self.seconds)
+        if self.out:
+            write_json(self.out, result)
+        return 0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Time the control loop over real DDS, beside a bare sleep loop."""
+
+    policy: PolicyOption = "arm_reach"
+    """Policy file, or the name of a shipped policy."""
+    rate: float = 500.0
+    """Ticks per second."""
+    seconds: float = 10.0
+    """Duration of each measurement, s."""
+    out: OutFile = None
+    """Also write the figures to this JSON file."""
+
+    def __call__(self) -> int:
+        """Measures and prints a table; returns the exit code."""
+        path = policy_path(self.policy)
+        need("ros", "sim")
+        from ddpg_robot_ros.benchmark import benchmark_loop
+
+        benchmark_loop(path, self.rate, self.seconds, self.out)
+        return 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """Time training: environment steps per second with one update each, beside other libraries if installed."""
+
+    steps: int = 3000
+    """Measured environment steps of each process."""
+    rounds: int = 3
+    """How often each contestant runs."""
+    out: OutFile = None
+    """Also write the figures to this JSON file."""
+
+    def __call__(self) -> int:
+        """Measures and prints a table; returns the exit code."""
+        need("train", "sim")
+        from ddpg_robot.learn.throughput import benchmark_train
+
+        result = benchmark_train(self.steps, self.rounds)
+        if self.out:
+            write_json(self.out, result)
+        return 0
+
+
+@dataclass(frozen=True)
+class Learn:
+    """Measure how well a preset learns: several tasks and seeds, their curves drawn beside published figures.
+
+    One `train` per task and seed, some side by side. Ctrl-C saves them all, the same command goes on; more tasks or seeds
+    may be asked for later. Writes learn_SUITE_PRESET.json, .md and .png.
+    """
+
+    suite: Annotated[str, arg(metavar="{arm,gym}")]
+    """Tasks: arm_reach in both control modes, or eight of Gymnasium's MuJoCo tasks."""
+    preset: str = "default"
+    """Hyperparameters, as of `train`."""
+    peer: Annotated[str | None, arg(metavar="{sb3_ddpg,sb3_td3}")] = None
+    """Instead of a preset: Stable-Baselines3's agent with its own hyperparameters and Gaussian noise of 0.1. An
+    interrupted run of a peer starts again from the beginning."""
+    tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ()
+    """Only these tasks; suite gym takes any Gymnasium id. Default: all of the suite."""
+    seeds: Annotated[tuple[int, ...], arg(metavar="N ...")] = (0, 1, 2)
+    """Seeds of the runs of each task."""
+    steps: int | None = None
+    """Environment steps of each run. Default: 150,000 (arm), 1,000,000 (gym), 300,000 (peers)."""
+    jobs: int = 2
+    """Runs side by side, one thread each."""
+    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="KEY=VALUE")] = ()
+    """Hyperparameter that differs, repeatable, as of `train`; for a peer, an argument of its class or noise_sigma."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Directory of the benchmark. Default: runs/learn_SUITE_PRESET."""
+    publish: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Also copy JSON, table and picture to this directory."""
+    beside: Annotated[tuple[Path, ...], arg(metavar="JSON ...")] = ()
+    """Results of other benchmarks of this suite, for the same picture and table."""
+    collect_only: Flag = False
+    """Train nothing: collect, draw and compare what is there, finished or not."""
+
+    def __call__(self) -> int:
+        """Trains, collects, compares; returns the exit code: 1 when a run failed."""
+        need("train", "sim", *(["bench"] if self.peer else []))
+        from ddpg_robot.learn.suite.collect import collect, read_result, write_result
+        from ddpg_robot.learn.suite.run import train_all
+        from ddpg_robot.learn.suite.table import markdown
+
+        if self.jobs < 1:
+            raise ConfigError(mismatch("jobs", self.jobs, "a positive whole number"))
+        plan = self.plan()
+        beside = [read_result(path) for path in self.beside]
+        failed: dict[str, str] = {}
+        if not self.collect_only:
+            with plan.opened() as lock:
+                failed = train_all(plan.runs(), self.jobs, lock)
+        result = collect(plan.recorded())
+        page = markdown(result, beside)
+        file = plan.out / f"{plan.name}.json"
+        write_result(result, file)
+        write_whole(file.with_suffix(".md"), page)
+        print(page)
+        self.draw(result, beside, file.with_suffix(".png"))
+        if self.publish:
+            self.publish.mkdir(parents=True, exist_ok=True)
+            for path in plan.out.glob(f"{plan.name}.*"):
+                (self.publish / path.name).write_bytes(path.read_bytes())
+        for name, reason in failed.items():
+            print(f"failed: {name}, {reason}", file=sys.stderr)
+        return 1 if failed else 0
+
+    def plan(self) -> Any:
+        """The benchmark that was asked for.
+
+        Raises:
+            ConfigError: an unknown suite, task, preset, peer or setting, or unsuitable seeds or steps.
+        """
+        from ddpg_robot.learn.config import TrainConfig
+        from ddpg_robot.learn.peers import PeerConfig
+        from ddpg_robot.learn.suite.plan import Plan
+
+        tasks = chosen_tasks(self.suite, self.tasks)
+        if self.peer:  # trains without the command line, so its tasks say which module registers them
+            own = import_tasks().values()
+            tasks = {
+                name: (f"ddpg_robot_sim:{task}" if task in own else task, kw) for name, (task, kw) in tasks.items()
+            }
+        if self.peer and self.preset != "default":
+            raise ConfigError(mismatch("--peer and --preset", f"{self.peer} and {self.preset}", "one of them"))
+        template = (PeerConfig if self.peer else TrainConfig)(
+            task=self.suite,
+            preset=self.peer or self.preset,
+            steps=self.steps if self.steps is not None else PEER_STEPS if self.peer else STEPS[self.suite],
+            overrides=key_values("--set", self.set),
+        )
+        out = self.out or Path("runs") / f"learn_{self.suite}_{template.preset}"
+        return Plan(self.suite, tasks, self.seeds, template, out)
+
+    def draw(self, result: Any, beside: list[Any], path: Path) -> None:
+        """Draws the curves; without matplotlib, a note says what would do it."""
+        from ddpg_robot.learn.suite.draw import draw
+
+        try:
+            draw(result, beside, path)
+        except MissingExtraError as error:
+            print(f"note: {error}", file=sys.stderr)
+
+
+def chosen_tasks(suite: str, names: tuple[str, ...]) -> Tasks:
+    """Name -> Gymnasium id and keyword arguments; all tasks of the suite without names.
+
+    Raises:
+        ConfigError: an unknown suite or task, or a task twice.
+    """
+    if suite not in SUITES:
+        raise ConfigError(mismatch("suite", repr(suite), "a known suite", SUITES))
+    known = SUITES[suite]
+    if len(set(names)) < len(names):
+        raise ConfigError(mismatch("tasks", " ".join(names), "each task once"))
+    for name in names:
+        if suite == "arm" and name not in known:
+            raise ConfigError(mismatch("task", repr(name), f"a task of suite {suite}", known))
+    found = {name: known.get(name, (name, {})) for name in names or known}
+    return {name: (task_id(task), kwargs) for name, (task, kwargs) in found.items()}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure: inference, the control loop, the speed of training, or how well presets learn."""
+
+    what: Annotated[
+        Union[  # noqa: UP007 - tyro reads the annotations
+            Annotated[Inference, subcommand("inference")],
+            Annotated[Loop, subcommand("loop")],
+            Annotated[Train, subcommand("train")],
+            Annotated[Learn, subcommand("learn")],
+        ],
+        arg(name=""),
+    ]
+    """What to measure."""
+
+    def __call__(self) -> int:
+        """Measures; returns the exit code."""
+        return self.what()
