@@ -1,0 +1,195 @@
+"""`benchmark train`: environment steps per second while learning, beside other libraries, in turns in one run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ddpg_robot.errors import TrainingError, mismatch
+
+TASK = "HalfCheetah-v5"
+HIDDEN, BATCH = [256, 256], 256
+WARM_UP = 1500
+"""Environment steps before the clock runs; learning begins at half of them."""
+
+OURS = ("default", "paper")
+"""Presets."""
+PEERS = {"sb3_ddpg": "stable_baselines3", "sb3_td3": "stable_baselines3", "sbx_ddpg": "sbx"}
+"""Name -> the module that must be installed."""
+
+
+def benchmark_train(steps: int = 3000, rounds: int = 3) -> dict[str, Any]:
+    """Measures and prints as a table: one update of actor and critic per environment step, 256 x 256 units, batch 256.
+
+    Every contestant runs in a process of its own, one after the other, `rounds` times over, so that a busy machine
+    disturbs all of them alike. Peers run at one thread and at as many as there are cores.
+
+    Args:
+        steps: measured environment steps per process.
+        rounds: how often each contestant runs.
+
+    Returns:
+        `machine`, `versions`, `rows`: name -> median and all rates (steps/s), and `ratio_sb3`, `ratio_sbx`: our best
+        median over the peer's best (None where the peer is not installed).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    peers = [name for name, module in PEERS.items() if importlib.util.find_spec(module)]
+    contestants = [(name, threads) for name in (*OURS, *peers) for threads in sorted({1, cores})]
+    rates: dict[tuple[str, int], list[float]] = {contestant: [] for contestant in contestants}
+    for _ in range(rounds):
+        for contestant in contestants:
+            rates[contestant].append(_measured(*contestant, steps))
+            print(".", end="", flush=True, file=sys.stderr)
+    print(file=sys.stderr)
+    rows = {
+        f"{name}, {threads} thread{'s' * (threads > 1)}": {"median": statistics.median(values), "rates": values}
+        for (name, threads), values in rates.items()
+    }
+
+    def best(name: str) -> float | None:
+        return max((statistics.median(v) for (n, _), v in rates.items() if n == name), default=None)
+
+    ours = best("default")
+    assert ours is not None
+    result = {
+        "task": TASK,
+        "machine": f"{platform.machine()}, {cores} cores, Python {platform.python_version()}",
+        "versions": _versions(),
+        "rows": rows,
+        "ratio_sb3": ours / sb3 if (sb3 := best("sb3_ddpg")) else None,
+        "ratio_sbx": ours / sbx if (sbx := best("sbx_ddpg")) else None,
+    }
+    print(format_throughput(result))
+    return result
+
+
+def format_throughput(result: dict[str, Any]) -> str:
+    """What `benchmark_train` returned, as a table."""
+    lines = [f"{result['task']} on {result['machine']}; environment steps per second, one update each"]
+    lines.append(f"{'':<24}{'median':>9}   all")
+    for name, row in result["rows"].items():
+        lines.append(f"{name:<24}{row['median']:>9.0f}   {' '.join(f'{rate:.0f}' for rate in row['rates'])}")
+    for key, peer in (("ratio_sb3", "Stable-Baselines3 DDPG"), ("ratio_sbx", "SBX DDPG")):
+        ratio = result[key]
+        text = "not installed (pip install 'ddpg-robot[bench]')" if ratio is None else f"{ratio:.2f} times as fast"
+        lines.append(f"beside {peer}: {text}")
+    return "\n".join(lines)
+
+
+def _measured(name: str, threads: int, steps: int) -> float:
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    if name == "sbx_ddpg" and threads == 1:
+        environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    command = [sys.executable, "-m", "ddpg_robot.learn.throughput", name, str(threads), str(steps)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise TrainingError(mismatch(f"benchmark of {name}", done.stderr.strip()[-300:], "a finished run"))
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _ours(preset: str, threads: int, steps: int) -> float:
+    """Steps per second of `train` itself, replay, logs and progress included."""
+    from ddpg_robot.learn.config import TrainConfig
+    from ddpg_robot.learn.trainer import train
+
+    log_every = 250
+    overrides = {"actor_hidden": HIDDEN, "critic_hidden": HIDDEN, "batch_size": BATCH, "actor_delay": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(
+            TrainConfig(
+                TASK,
+                preset=preset,
+                steps=WARM_UP + steps,
+                overrides=overrides | {"warmup_steps": WARM_UP // 2},
+                threads=threads,
+                out=Path(folder) / "run",
+                eval_every=10**9,
+                final_eval_episodes=1,
+                log_every=log_every,
+                checkpoint_every_s=1e9,
+            )
+        )
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    times = {row["step"]: row["time_s"] for row in rows if row["kind"] == "train"}
+    first, last = WARM_UP, max(times)
+    return (last - first) / (times[last] - times[first])
+
+
+def _stable_baselines(algorithm: Any, noise: Any, steps: int) -> float:
+    """Steps per second of `learn` of a library with Stable-Baselines3's interface."""
+    import gymnasium
+    import numpy as np
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Clock(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps in (WARM_UP, WARM_UP + steps):
+                marks.append(time.perf_counter())
+            return True
+
+    marks: list[float] = []
+    env = gymnasium.wrappers.DtypeObservation(gymnasium.make(TASK), np.float32)
+    model = algorithm(
+        "MlpPolicy",
+        env,
+        batch_size=BATCH,
+        learning_starts=WARM_UP // 2,
+        train_freq=1,
+        gradient_steps=1,
+        action_noise=noise,
+        policy_kwargs={"net_arch": HIDDEN},
+        device="cpu",
+        seed=0,
+    )
+    model.learn(WARM_UP + steps, callback=Clock())
+    return steps / (marks[1] - marks[0])
+
+
+def _peer(name: str, threads: int, steps: int) -> float:
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(threads)
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    noise = NormalActionNoise(np.zeros(6), np.full(6, 0.1))
+    if name == "sbx_ddpg":
+        import sbx
+
+        return _stable_baselines(sbx.DDPG, noise, steps)
+    import stable_baselines3
+
+    return _stable_baselines(getattr(stable_baselines3, name.removeprefix("sb3_").upper()), noise, steps)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("ddpg-robot", "torch", "gymnasium", "mujoco", "numpy", "stable-baselines3", "sbx-rl", "jax"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    """One contestant in this process; prints its rate."""
+    name, threads, steps = arguments[0], int(arguments[1]), int(arguments[2])
+    run: Callable[[str, int, int], float] = _ours if name in OURS else _peer
+    print(json.dumps(run(name, threads, steps)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
