@@ -18,7 +18,7 @@ from ddpg_robot.errors import CheckpointError, ConfigError, mismatch
 from ddpg_robot.learn.config import DdpgConfig, agent_from_dict
 from ddpg_robot.learn.networks import Actor, GreedyPolicy
 from ddpg_robot.learn.normalizer import Normalizer
-from ddpg_robot.learn.replay import Replay
+from ddpg_robot.learn.replay import Batch, Replay
 from ddpg_robot.learn.rundir import RunDirectory, new_directory, read_json, sync_directory, write_file, writing
 
 CHUNK_ROWS = 65_536
@@ -114,6 +114,12 @@ def save_best(run: RunDirectory, tensors: dict[str, Tensor], record: dict[str, A
         run.best_file.parent.mkdir(parents=True, exist_ok=True)
         kept = {k: v for k, v in tensors.items() if k.startswith(("actor.", "normalizer_statistics."))}
         write_file(run.best_file, safetensors.torch.save(_contiguous(kept), metadata={"record": json.dumps(record)}))
+
+
+def save_batch(path: Path, batch: Batch) -> None:
+    """Writes a batch that broke an update, for a look at it."""
+    with writing(path):
+        write_file(path, safetensors.torch.save(_contiguous(batch._asdict())))
 
 
 @dataclass(frozen=True)

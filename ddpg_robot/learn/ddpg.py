@@ -102,6 +102,10 @@ class Ddpg:
         self._train_mode(False)
         return Losses(critic_loss, actor_loss, q_mean)
 
+    def actor_slope(self) -> float:
+        """Mean slope ``1 - a^2`` of the actor's tanh over the last batch: near 0, no gradient comes through."""
+        return 1.0 - self._actor.action.square().mean().item()
+
     def set_progress(self, fraction: float) -> None:
         """Sets the step sizes for this fraction (0 to 1) of the training."""
         scale = 1.0 + (self.config.lr_final_fraction - 1.0) * fraction

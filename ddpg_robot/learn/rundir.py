@@ -32,6 +32,7 @@ class RunDirectory:
         self.evaluation_file = self.path / "evaluation.json"
         self.checkpoints = self.path / "checkpoint"
         self.best_file = self.path / "best" / "actor.safetensors"
+        self.bad_batch_file = self.path / "nonfinite_batch.safetensors"
         self.tensorboard = self.path / "tensorboard"
 
     @staticmethod

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ddpg_robot.errors import TrainingError, mismatch
-from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, save_best
+from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, save_batch, save_best
 from ddpg_robot.learn.config import TrainConfig, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg, Losses
 from ddpg_robot.learn.evaluate import Act, evaluate_task
@@ -23,6 +23,7 @@ from ddpg_robot.learn.progress import Metrics, ProgressLine
 from ddpg_robot.learn.replay import NStepWindow, Replay
 from ddpg_robot.learn.rundir import RunDirectory, write_json, writing
 from ddpg_robot.learn.tasks import Task, episode_seed, open_task
+from ddpg_robot.learn.watch import Watch
 
 TRAINING_STREAM = 0
 EVALUATION_SEED = 1_000_000
@@ -73,6 +74,7 @@ class Training:
         }
         self.noise = make_noise(agent_config, task.action_size, self.rngs["noise"])
         self.warmup = WarmupActions(task.action_size, agent_config.warmup_repeat_probability, self.rngs["warmup"])
+        self.watch = Watch(agent_config.gamma)
         self.step = 0
         self.episode = 0
         self.evaluated_step = 0
@@ -116,7 +118,7 @@ class Training:
         self.warmup.reset()
         observation, _ = self.task.reset(episode_seed(config.seed, TRAINING_STREAM, self.episode))
         self.agent.normalizer.observe(observation)
-        total = 0.0
+        total, length = 0.0, 0
         while True:
             action = self._explore(observation)
             step = self.task.step(action)
@@ -125,7 +127,9 @@ class Training:
             self.agent.normalizer.observe(step.observation)
             observation = step.observation
             total += step.reward
+            length += 1
             self.step += 1
+            self.watch.reward(reward)
             self._learn()
             if self.step % config.log_every == 0:
                 self._log()
@@ -133,9 +137,11 @@ class Training:
                 break
             if self.step % 10 == 0:
                 self.line.update(self.step, *self._recent_means())
+                self._warn(self.watch.running(length))
             if self.stop.overdue:
                 return
         self.episode += 1
+        self._warn(self.watch.episode(length))
         success = step.info.get("is_success")
         self.recent.append({"return": total, "success": None if success is None else float(success)})
         self.line.update(self.step, *self._recent_means())
@@ -155,9 +161,12 @@ class Training:
             return
         self.agent.set_progress(self.step / self.config.steps)
         for _ in range(config.updates_per_step):
-            losses = self.agent.update(self.replay.sample(self.rngs["replay"]))
+            batch = self.replay.sample(self.rngs["replay"])
+            losses = self.agent.update(batch)
             if not math.isfinite(losses.critic) or not math.isfinite(losses.actor or 0.0):
-                hint = "Try a smaller learning rate or reward_scale. The last checkpoint is intact"
+                save_batch(self.run_directory.bad_batch_file, batch)
+                hint = f"Their batch is in {self.run_directory.bad_batch_file}, the last checkpoint is intact. "
+                hint += "Try a smaller learning rate or reward_scale"
                 raise TrainingError(mismatch(f"losses at step {self.step}", losses, "finite numbers", hint=hint))
             self.losses.append(losses)
 
@@ -170,8 +179,16 @@ class Training:
             row["critic_loss"] = float(np.mean([x.critic for x in self.losses]))
             row["actor_loss"] = float(np.mean(actor)) if actor else None
             row["q_mean"] = float(np.mean([x.q_mean for x in self.losses]))
+            row["actor_slope"] = self.agent.actor_slope()
+            self._warn(self.watch.values(row["q_mean"]))
+            self._warn(self.watch.slope(row["actor_slope"]))
             self.losses.clear()
         self.metrics.write(row)
+
+    def _warn(self, text: str | None) -> None:
+        if text is not None:
+            self.line.note(text)
+            self.metrics.write({"kind": "warning", "step": self.step, "text": text})
 
     def _checkpoint_due(self) -> bool:
         overdue = time.monotonic() - self._saved_at >= self.config.checkpoint_every_s
@@ -244,6 +261,7 @@ class Training:
             "metrics_rows": self.metrics.rows,
             "recent": list(self.recent),
             "losses": [list(losses) for losses in self.losses],
+            "watch": self.watch.state(),
             "rngs": {name: rng.bit_generator.state for name, rng in self.rngs.items()},
         }
         self.store.save(self.step, self.agent.state(), state, self.replay)
@@ -257,6 +275,7 @@ class Training:
         self.elapsed_s, self.metrics_rows = state["elapsed_s"], state["metrics_rows"]
         self.recent.extend(state["recent"])
         self.losses = [Losses(*values) for values in state["losses"]]
+        self.watch.load_state(state["watch"])
         for name, rng in self.rngs.items():
             rng.bit_generator.state = state["rngs"][name]
 

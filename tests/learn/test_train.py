@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ddpg_robot.errors import CheckpointError, ConfigError, RunDirectoryError, TrainingError
-from ddpg_robot.learn.checkpoint import load_actor
+from ddpg_robot.learn.checkpoint import load_actor, read_tensors
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.evaluate import evaluate
 from ddpg_robot.learn.tasks import episode_seed, open_task
@@ -148,3 +148,34 @@ def test_evaluations_never_see_an_episode_of_training():
     training = {episode_seed(seed, 0, episode) for seed in range(3) for episode in range(1000)}
     evaluation = {episode_seed(seed, 1, episode) for seed in range(3) for episode in range(200)}
     assert not training & evaluation
+
+
+def warnings_of(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row["text"] for row in rows if row["kind"] == "warning"]
+
+
+def test_the_batch_that_broke_an_update_is_kept(tmp_path):
+    with pytest.raises(TrainingError, match="Their batch is in .*nonfinite_batch.safetensors"):
+        train(config(tmp_path / "run", overrides={**TINY, "reward_scale": 1e30}))
+    batch = read_tensors(tmp_path / "run" / "nonfinite_batch.safetensors")
+    assert batch["observation"].shape == (8, 2)
+    assert batch["reward"].abs().max() > 1e29
+
+
+def test_a_diverging_critic_is_named_early_with_what_to_try(tmp_path):
+    overrides = {**TINY, "critic_lr": 30.0, "critic_layer_norm": False, "gamma": 0.5, "n_step": 1}
+    run = train(config(tmp_path / "run", overrides=overrides, steps=300, log_every=20))
+    (text,) = [text for text in warnings_of(run) if "Q diverges" in text]
+    assert "Try a smaller critic_lr" in text
+
+
+def test_a_saturated_actor_is_named_early_with_what_to_try(tmp_path):
+    overrides = {**TINY, "actor_lr": 1.0, "saturation_penalty": 0.0, "smoothness": 0.0}
+    run = train(config(tmp_path / "run", overrides=overrides, steps=300, log_every=20))
+    (text,) = [text for text in warnings_of(run) if "saturated" in text]
+    assert "Try a larger saturation_penalty" in text
+
+
+def test_a_sound_training_warns_of_nothing(tmp_path):
+    assert warnings_of(train(config(tmp_path / "run", steps=300, log_every=20))) == []
