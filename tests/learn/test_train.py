@@ -156,7 +156,7 @@ def warnings_of(run):
 
 
 def test_the_batch_that_broke_an_update_is_kept(tmp_path):
-    with pytest.raises(TrainingError, match="Their batch is in .*nonfinite_batch.safetensors"):
+    with pytest.raises(TrainingError, match=r"Their batch is in .*nonfinite_batch\.safetensors"):
         train(config(tmp_path / "run", overrides={**TINY, "reward_scale": 1e30}))
     batch = read_tensors(tmp_path / "run" / "nonfinite_batch.safetensors")
     assert batch["observation"].shape == (8, 2)
