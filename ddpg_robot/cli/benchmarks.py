@@ -28,6 +28,8 @@ SUITES: dict[str, Tasks] = {
 STEPS = {"arm": 150_000, "gym": 1_000_000}
 PEER_STEPS = 300_000
 """Environment steps of a run, where nothing else is said."""
+EVALUATIONS = {"arm": (5000, 20), "gym": (10_000, 10)}
+"""Suite -> environment steps between evaluations, and episodes of one."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,9 @@ class Learn:
             preset=self.peer or self.preset,
             steps=self.steps if self.steps is not None else PEER_STEPS if self.peer else STEPS[self.suite],
             overrides=key_values("--set", self.set),
+            eval_every=EVALUATIONS[self.suite][0],
+            eval_episodes=EVALUATIONS[self.suite][1],
+            keep_replay=False,
         )
         out = self.out or Path("runs") / f"learn_{self.suite}_{template.preset}"
         return Plan(self.suite, tasks, self.seeds, template, out)

@@ -48,6 +48,12 @@ class Train:
     """Hyperparameter that differs from the preset, repeatable: --set gamma=0.98 --set actor_hidden=[400,300]."""
     threads: int = 1
     """CPU threads of torch; small networks run best with one."""
+    eval_every: int = 5000
+    """Environment steps between evaluations."""
+    eval_episodes: int = 20
+    """Episodes of an evaluation during training."""
+    discard_replay: Flag = False
+    """Delete the replay when the run is finished; it takes most of the disk."""
 
     def __call__(self) -> int:
         """Trains; returns the exit code."""
@@ -70,6 +76,9 @@ class Train:
                 resume=self.resume,
                 overrides=key_values("--set", self.set),
                 threads=self.threads,
+                eval_every=self.eval_every,
+                eval_episodes=self.eval_episodes,
+                keep_replay=not self.discard_replay,
             )
         )
         print(f"Trained. Next: ddpg-robot evaluate {run}, ddpg-robot export {run} --out policy.onnx")

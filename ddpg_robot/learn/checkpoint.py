@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ddpg_robot.errors import CheckpointError, ConfigError, mismatch
 from ddpg_robot.learn.config import DdpgConfig, agent_from_dict
+from ddpg_robot.learn.ddpg import policy_tensors
 from ddpg_robot.learn.networks import Actor, GreedyPolicy
 from ddpg_robot.learn.normalizer import Normalizer
 from ddpg_robot.learn.replay import Batch, Replay
@@ -73,6 +74,10 @@ class CheckpointStore:
             raise CheckpointError(mismatch("transitions in the checkpoint", replay.total, state["replay"]["total"]))
         return tensors, state
 
+    def delete_replay(self) -> None:
+        """Frees the space of the replay: a finished run needs its networks only."""
+        shutil.rmtree(self._replay_directory, ignore_errors=True)
+
     def _write_new_rows(self, replay: Replay) -> list[tuple[int, int]]:
         """Writes the rows that the newest checkpoint lacks; returns all chunks that the next one needs."""
         oldest = replay.total - len(replay)
@@ -112,8 +117,7 @@ def save_best(run: RunDirectory, tensors: dict[str, Tensor], record: dict[str, A
     """Replaces best/actor.safetensors: actor and normaliser, and (in its header) the step and the evaluation."""
     with writing(run.best_file):
         run.best_file.parent.mkdir(parents=True, exist_ok=True)
-        kept = {k: v for k, v in tensors.items() if k.startswith(("actor.", "normalizer_statistics."))}
-        write_file(run.best_file, safetensors.torch.save(_contiguous(kept), metadata={"record": json.dumps(record)}))
+        write_file(run.best_file, safetensors.torch.save(_contiguous(tensors), metadata={"record": json.dumps(record)}))
 
 
 def save_batch(path: Path, batch: Batch) -> None:
@@ -155,6 +159,7 @@ def load_actor(run_dir: Path, which: Literal["best", "last"] = "best") -> Loaded
     """
     run = RunDirectory(run_dir)
     settings, task = run.settings(), run.task()
+    config = agent_from_dict(settings["settings"]["agent"])
     if which == "best":
         tensors = read_tensors(run.best_file)
         with safetensors.safe_open(run.best_file, "numpy") as file:
@@ -163,10 +168,10 @@ def load_actor(run_dir: Path, which: Literal["best", "last"] = "best") -> Loaded
         latest = CheckpointStore(run.checkpoints).latest()
         if latest is None:
             raise CheckpointError(mismatch(f"checkpoints in '{run.path}'", "none", "at least one"))
-        tensors, steps = read_tensors(latest / "agent.safetensors"), read_json(latest / "state.json")["step"]
+        tensors = policy_tensors(read_tensors(latest / "agent.safetensors"), config)
+        steps = read_json(latest / "state.json")["step"]
     else:
         raise ConfigError(mismatch("which actor", repr(which), "one of the saved ones", ("best", "last")))
-    config = agent_from_dict(settings["settings"]["agent"])
     actor = Actor(task["observation_size"], task["action_size"], config)
     normalizer = Normalizer(task["observation_size"], config.normalize_observations)
     _load(actor, normalizer, tensors, run.path)

@@ -27,6 +27,13 @@ class DdpgConfig:
     """Units of the critic's hidden layers."""
     critic_action_layer: int = 0
     """Layer of the critic that the action enters: 0 is the first, 1 the second (as in the paper)."""
+    critics: int = 1
+    """Critics that differ in their initial weights alone."""
+    quantiles: int = 1
+    """1: a critic says the mean of the return. More: so many of its quantiles, at equal distances (Dabney et al. 2018)."""
+    dropped_values: int = 0
+    """So many of the largest values, of all critics and quantiles together, are left out of the targets: 1 of two critics'
+    is clipped double Q-learning (Fujimoto et al. 2018), some of many quantiles are truncated (Kuznetsov et al. 2020)."""
     critic_layer_norm: bool = True
     """Layer normalisation after each hidden linear layer of the critic."""
     batch_norm: bool = False
@@ -45,6 +52,8 @@ class DdpgConfig:
     """Rewards that are summed before the critic's target bootstraps."""
     tau: float = 0.01
     """Polyak coefficient: targets move by this fraction of the distance, per update of their network."""
+    averaged_actor: bool = True
+    """Evaluate, keep and export the target actor, which averages the actor over its last 1/tau updates."""
     batch_size: int = 128
     """Transitions per update."""
     replay_capacity: int = 1_000_000
@@ -62,8 +71,9 @@ class DdpgConfig:
     smoothness: float = 0.3
     """Weight, in the actor's loss, of the squared distance to the target actor's action one n-step later: a policy that
     shakes in simulation shakes the robot (Mysore et al. 2021, arXiv 2012.06644)."""
-    reward_scale: float = 1.0
-    """Rewards are multiplied by this before they enter the replay."""
+    value_scale: float = 0.0
+    """The critic works in units in which discounted returns have this root mean square, whatever the task's unit of reward
+    (van Hasselt et al. 2016, arXiv 1602.07714); 0: in the task's own."""
 
     # Optimisers
     actor_lr: float = 3e-4
@@ -79,7 +89,8 @@ class DdpgConfig:
     warmup_steps: int = 3000
     """Uniform random actions before the policy acts and learning starts, environment steps."""
     warmup_repeat_probability: float = 0.9
-    """Probability that a warm-up action is the previous one again: time-correlated warm-up."""
+    """Probability that a warm-up action is the previous one again, in every other episode: held actions reach what
+    independent ones never do, and the other way round."""
     noise: Literal["ou", "gaussian"] = "ou"
     """Exploration noise: Ornstein-Uhlenbeck or independent Gaussian."""
     noise_sigma: float = 0.1
@@ -91,7 +102,7 @@ class DdpgConfig:
 
     def __post_init__(self) -> None:
         positive = ("tau", "batch_size", "replay_capacity", "n_step", "updates_per_step", "actor_delay", "actor_lr")
-        for name in (*positive, "critic_lr", "reward_scale"):
+        for name in (*positive, "critic_lr", "critics", "quantiles"):
             if not getattr(self, name) > 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "a positive number"))
         fractions = ("gamma", "tau", "lr_final_fraction", "warmup_repeat_probability", "noise_theta")
@@ -99,12 +110,15 @@ class DdpgConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "a number from 0 to 1"))
         not_negative = ("target_noise", "target_noise_clip", "saturation_penalty", "smoothness", "critic_weight_decay")
-        for name in (*not_negative, "warmup_steps", "noise_sigma", "noise_sigma_final"):
+        for name in (*not_negative, "value_scale", "warmup_steps", "noise_sigma", "noise_sigma_final"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "zero or a positive number"))
         for name in ("actor_hidden", "critic_hidden"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "at least one positive number"))
+        if not 0 <= self.dropped_values < self.critics * self.quantiles:
+            expected = f"less than critics * quantiles = {self.critics * self.quantiles}"
+            raise ConfigError(mismatch("dropped_values", self.dropped_values, expected))
         if self.noise not in NOISES:
             raise ConfigError(mismatch("noise", self.noise, "a kind of noise", NOISES))
         if not 0 <= self.critic_action_layer < len(self.critic_hidden):
@@ -123,6 +137,9 @@ PRESETS: dict[str, DdpgConfig] = {
         actor_hidden=(400, 300),
         critic_hidden=(400, 300),
         critic_action_layer=1,
+        critics=1,
+        quantiles=1,
+        dropped_values=0,
         critic_layer_norm=False,
         batch_norm=True,
         actor_final_init=3e-3,
@@ -131,6 +148,7 @@ PRESETS: dict[str, DdpgConfig] = {
         gamma=0.99,
         n_step=1,
         tau=1e-3,
+        averaged_actor=False,
         batch_size=64,
         replay_capacity=1_000_000,
         updates_per_step=1,
@@ -139,7 +157,7 @@ PRESETS: dict[str, DdpgConfig] = {
         target_noise_clip=0.0,
         saturation_penalty=0.0,
         smoothness=0.0,
-        reward_scale=1.0,
+        value_scale=0.0,
         actor_lr=1e-4,
         critic_lr=1e-3,
         lr_final_fraction=1.0,
@@ -183,6 +201,8 @@ class TrainConfig:
     """Episodes of one evaluation during training."""
     final_eval_episodes: int = 50
     """Episodes of the last evaluation, which chooses between the last actor and the best so far."""
+    keep_replay: bool = True
+    """Keep the last checkpoint's replay when the run is finished; without it, its networks alone."""
     checkpoint_every_s: float = 60.0
     """Wall-clock seconds between checkpoints (at ends of episodes)."""
     log_every: int = 1000
@@ -195,12 +215,21 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(mismatch("seed", self.seed, "a whole number from 0 to 2^63 - 1"))
 
-    def settings(self) -> dict[str, Any]:
+    def agent(self, declared: dict[str, Any] | None = None) -> DdpgConfig:
+        """The agent's settings: those of the preset, then those that the task declares, then the overrides.
+
+        Preset `paper` is what was published, whatever the task declares.
+        """
+        declared = {} if self.preset == "paper" else declared or {}
+        return resolve_agent(self.preset, {**declared, **self.overrides})
+
+    def settings(self, declared: dict[str, Any] | None = None) -> dict[str, Any]:
         """Everything that the result depends on, resolved, as JSON data. A resumed run must have the same."""
-        agent = agent_to_dict(resolve_agent(self.preset, self.overrides))
+        agent = agent_to_dict(self.agent(declared))
         names = ("task", "task_kwargs", "preset", "steps", "seed", "threads", "eval_every", "eval_episodes")
         run = {name: getattr(self, name) for name in names}
         run |= {"final_eval_episodes": self.final_eval_episodes, "log_every": self.log_every}
+        run["declared"] = declared or {}  # what the task declares about agents
         return json.loads(json.dumps({**run, "agent": agent}, default=_plain))
 
 

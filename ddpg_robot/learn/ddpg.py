@@ -12,13 +12,13 @@ from ddpg_robot.learn.config import DdpgConfig
 from ddpg_robot.learn.networks import (
     Actor,
     ActorPass,
-    Critic,
     CriticPass,
+    Critics,
     GreedyPolicy,
     TargetNetwork,
     flatten_parameters,
 )
-from ddpg_robot.learn.normalizer import Normalizer
+from ddpg_robot.learn.normalizer import Normalizer, Returns
 from ddpg_robot.learn.replay import Batch
 
 
@@ -29,6 +29,7 @@ class Losses(NamedTuple):
     actor: float | None
     """None where the actor was not updated."""
     q_mean: float
+    """Mean value of the batch, in the task's unit of reward. The losses are in the critics' unit."""
 
 
 class Ddpg:
@@ -45,21 +46,26 @@ class Ddpg:
         self.config = config
         self.updates = 0
         self.normalizer = Normalizer(observation_size, config.normalize_observations)
+        self.returns = Returns(config.gamma)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             self.actor = Actor(observation_size, action_size, config).eval()
-            self.critic = Critic(observation_size, action_size, config).eval()
-        actor_flat, critic_flat = flatten_parameters(self.actor), flatten_parameters(self.critic)
+            self.critics = Critics(observation_size, action_size, config).eval()
+        actor_flat, critic_flat = flatten_parameters(self.actor), flatten_parameters(self.critics)
         self.target_actor = TargetNetwork(self.actor, actor_flat)
-        self.target_critic = TargetNetwork(self.critic, critic_flat)
+        self.target_critics = TargetNetwork(self.critics, critic_flat)
         self.actor_optimizer = Adam(*actor_flat, config.actor_lr)
         self.critic_optimizer = Adam(*critic_flat, config.critic_lr, config.critic_weight_decay)
         self._actor = ActorPass(self.actor, config.batch_size)
-        self._critic = CriticPass(self.critic, config.batch_size)
+        self._critics = [CriticPass(critic, config.batch_size) for critic in self.critics]
         self._target_actor = ActorPass(self.target_actor.module, config.batch_size)
-        self._target_critic = CriticPass(self.target_critic.module, config.batch_size)
-        self.act = GreedyPolicy(self.actor, self.normalizer)
-        """The actor's action ``mu(s)`` for one raw observation."""
+        self._target_critics = [CriticPass(critic, config.batch_size) for critic in self.target_critics.module]
+        self._unit = 1.0
+        self.mu = GreedyPolicy(self.actor, self.normalizer)
+        """The newest actor's action ``mu(s)`` for one raw observation: what exploration adds noise to."""
+        averaged = GreedyPolicy(self.target_actor.module, self.normalizer)
+        self.act = averaged if config.averaged_actor else self.mu
+        """The action of the actor that is evaluated, kept and exported."""
         self.generator = torch.Generator().manual_seed(seed)
         self._smoothing = torch.zeros(config.batch_size, action_size)
 
@@ -70,31 +76,35 @@ class Ddpg:
         observation = self.normalizer(batch.observation)
         next_observation = self.normalizer(batch.next_observation)
         self._train_mode(True)
+        self._follow_returns()
 
-        # Critic: minimise L = mean (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
+        # Critics: minimise L = mean (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
         next_action = self._target_actor.forward(next_observation)  # (batch, actions)
-        next_q = self._target_critic.forward(next_observation, self._smooth(next_action))  # (batch, 1)
-        y = batch.reward + batch.discount * next_q
-        q = self._critic.forward(observation, batch.action)  # (batch, 1)
-        error = q - y
-        critic_loss, q_mean = error.square().mean().item(), q.mean().item()
-        self._critic.backward(error.mul_(2.0 / config.batch_size))  # dL/dQ = 2 (Q - y) / batch
+        y = batch.reward * self._unit + batch.discount * self._next_values(next_observation, next_action)
+        critic_loss = 0.0
+        for critic in self._critics:
+            q = critic.forward(observation, batch.action)  # (batch, quantiles)
+            q_mean = q.mean().item() / self._unit
+            loss, gradient = squared_error(q, y) if config.quantiles == 1 else quantile_huber(q, y)
+            critic.backward(gradient)
+            critic_loss += loss
         self.critic_optimizer.step()
 
         # Actor: ascend mean Q(s, mu(s)) along the deterministic policy gradient, dQ/da dmu/dtheta.
         actor_loss = None
         if self.updates % config.actor_delay == 0:
             action = self._actor.forward(observation)
-            q = self._critic.forward(observation, action)
+            critic = self._critics[0]
+            q = critic.forward(observation, action)
             actor_loss = -q.mean().item()
-            action_gradient = self._critic.action_gradient(torch.full_like(q, -1.0 / config.batch_size))
+            action_gradient = critic.action_gradient(torch.full_like(q, -1.0 / q.numel()))
             if config.smoothness:  # of smoothness * mean |mu(s) - mu'(s')|^2, mu' held fixed
                 action_gradient.add_(action - next_action, alpha=2.0 * config.smoothness / config.batch_size)
             self._actor.backward(action_gradient, self._saturation_gradient())
             self.actor_optimizer.step()
 
         # Targets: theta' <- tau theta + (1 - tau) theta'.
-        self.target_critic.follow(config.tau)
+        self.target_critics.follow(config.tau)
         if actor_loss is not None:
             self.target_actor.follow(config.tau)
 
@@ -116,8 +126,13 @@ class Ddpg:
         """Complete state as named tensors."""
         parts: dict[str, dict[str, Tensor]] = {name: part.state_dict() for name, part in self._parts()}
         parts["normalizer_statistics"] = self.normalizer.statistics()
-        parts["agent"] = {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
+        counters = {"updates": torch.tensor(self.updates), "unit": torch.tensor(self._unit, dtype=torch.float64)}
+        parts["agent"] = {"generator": self.generator.get_state(), **counters}
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """What acting needs: the actor that `act` uses, as `actor`, and the normaliser's statistics."""
+        return policy_tensors(self.state(), self.config)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restores what `state` gave, bit for bit."""
@@ -130,6 +145,36 @@ class Ddpg:
         self.normalizer.load_statistics(part("normalizer_statistics"))
         self.generator.set_state(state["agent.generator"])
         self.updates = int(state["agent.updates"])
+        self._unit = float(state["agent.unit"])
+
+    def _next_values(self, observation: Tensor, action: Tensor) -> Tensor:
+        """``Q'(s', a')`` of all target critics but for the largest values; (batch, values)."""
+        smoothed = self._smooth(action)
+        values = [critic.forward(observation, smoothed) for critic in self._target_critics]  # (batch, quantiles) each
+        if not self.config.dropped_values:
+            return torch.cat(values, dim=1)
+        if self.config.quantiles == 1 and len(values) == 2:
+            return torch.minimum(*values)
+        ordered = torch.cat(values, dim=1).sort(dim=1).values
+        return ordered[:, : -self.config.dropped_values]
+
+    def _follow_returns(self) -> None:
+        """Changes the critics' unit to that of the newest returns without changing what they say (Pop-Art).
+
+        The last layers carry the change. Without it the critics would go on saying the old numbers for as long as values
+        take to spread, which in a growing unit reads as overestimation.
+        """
+        if not self.config.value_scale or not self.returns.rms:
+            return
+        change = self.config.value_scale / self.returns.rms / self._unit
+        if abs(change - 1.0) < 0.01:
+            return
+        self._unit *= change
+        if not self.updates:
+            return  # what the critics say is still random: it needs no keeping
+        for critic in (*self.critics, *self.target_critics.module):
+            critic.after[-1].weight.mul_(change)
+            critic.after[-1].bias.mul_(change)
 
     def _smooth(self, action: Tensor) -> Tensor:
         """Target policy smoothing (Fujimoto et al. 2018); the action itself where it is switched off."""
@@ -151,14 +196,47 @@ class Ddpg:
         """Only batch normalisation tells the modes apart."""
         if self.config.batch_norm:
             self.actor.train(on)
-            self.critic.train(on)
+            self.critics.train(on)
 
-    def _parts(self) -> list[tuple[str, torch.nn.Module | Adam]]:
+    def _parts(self) -> list[tuple[str, torch.nn.Module | Adam | Returns]]:
         return [
             ("actor", self.actor),
-            ("critic", self.critic),
+            ("critics", self.critics),
             ("target_actor", self.target_actor.module),
-            ("target_critic", self.target_critic.module),
+            ("target_critics", self.target_critics.module),
             ("actor_optimizer", self.actor_optimizer),
             ("critic_optimizer", self.critic_optimizer),
+            ("returns", self.returns),
         ]
+
+
+def squared_error(q: Tensor, y: Tensor) -> tuple[float, Tensor]:
+    """``L = mean (q - y)^2`` and its gradient for values q and targets y, (batch, 1) and (batch, targets)."""
+    error = q - y
+    return error.square().mean().item(), error.mean(dim=1, keepdim=True).mul_(2.0 / len(q))
+
+
+def quantile_huber(q: Tensor, y: Tensor) -> tuple[float, Tensor]:
+    """Quantile Huber loss (Dabney et al. 2018, equation 10) and its gradient.
+
+    ``L = mean_ij |tau_i - 1[u_ij < 0]| H(u_ij)`` with ``u_ij = y_j - q_i``, ``tau_i = (i + 1/2) / n`` and Huber's H, which is
+    quadratic up to 1.
+
+    Args:
+        q: quantiles, (batch, n).
+        y: samples of the target, (batch, targets).
+    """
+    n = q.shape[1]
+    tau = ((torch.arange(n) + 0.5) / n)[:, None]  # (n, 1)
+    u = y[:, None, :] - q[:, :, None]  # (batch, n, targets)
+    weight = (tau - (u < 0).float()).abs_()
+    slope = u.clamp(-1.0, 1.0)  # dH/du
+    loss = (weight * slope * (u - 0.5 * slope)).mean().item()  # u^2 / 2, and beyond 1 |u| - 1/2
+    return loss, weight.mul_(slope).mean(dim=2).mul_(-1.0 / q.numel())
+
+
+def policy_tensors(state: dict[str, Tensor], config: DdpgConfig) -> dict[str, Tensor]:
+    """Picks out of an agent's state what acting needs: `actor.*` and `normalizer_statistics.*`."""
+    actor = "target_actor." if config.averaged_actor else "actor."
+    found = {f"actor.{name[len(actor) :]}": tensor for name, tensor in state.items() if name.startswith(actor)}
+    return found | {name: tensor for name, tensor in state.items() if name.startswith("normalizer_statistics.")}

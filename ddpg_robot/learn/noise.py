@@ -59,9 +59,10 @@ class GaussianNoise:
 
 
 class WarmupActions:
-    """Uniform random actions; each repeats the one before with a given probability.
+    """Uniform random actions; in every other episode each repeats the one before with a given probability.
 
-    Repeats make the warm-up time-correlated: in MountainCarContinuous independent actions never leave the valley.
+    In MountainCarContinuous independent actions never leave the valley; held ones turn HalfCheetah on its back, and a
+    critic that has seen nothing else keeps it there.
     """
 
     def __init__(self, size: int, repeat_probability: float, rng: np.random.Generator) -> None:
@@ -69,14 +70,16 @@ class WarmupActions:
         self._repeat = repeat_probability
         self._rng = rng
         self._action: np.ndarray | None = None
+        self._held = False
 
-    def reset(self) -> None:
-        """Starts a new episode: its first action is drawn afresh."""
+    def reset(self, episode: int) -> None:
+        """Starts the episode of this number: its first action is drawn afresh. Actions are held in odd ones."""
         self._action = None
+        self._held = episode % 2 == 1
 
     def sample(self) -> np.ndarray:
         """The next action, shape (n,) in [-1, 1]."""
-        if self._action is None or self._rng.random() >= self._repeat:
+        if self._action is None or not self._held or self._rng.random() >= self._repeat:
             self._action = self._rng.uniform(-1.0, 1.0, self._size)
         return self._action
 

@@ -1,6 +1,8 @@
-"""Running normalisation of observations, as a module whose numbers are frozen into the export."""
+"""Running normalisation: of observations, as a module whose numbers are frozen into the export, and the size of returns."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -71,3 +73,43 @@ class Normalizer(nn.Module):
         if self.count > 1:
             deviation = np.sqrt(self._sum_of_squares / self.count)
             np.divide(1.0, np.maximum(deviation, self.MIN_DEVIATION), out=self._inverse32, casting="same_kind")
+
+
+class Returns:
+    """What discounted returns episodes have achieved: ``G_t = r_t + gamma G_t+1`` of every step so far.
+
+    Args:
+        gamma: discount per step.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        self._gamma = gamma
+        self._rewards: list[float] = []
+        self._count = 0
+        self._sum_of_squares = 0.0
+
+    @property
+    def rms(self) -> float:
+        """Root mean square; 0 before the end of the first episode."""
+        return math.sqrt(self._sum_of_squares / max(self._count, 1))
+
+    def observe(self, reward: float, done: bool) -> None:
+        """Takes one reward, and whether the episode ended with it."""
+        self._rewards.append(reward)
+        if not done:
+            return
+        value = 0.0
+        for reward in reversed(self._rewards):
+            value = reward + self._gamma * value
+            self._sum_of_squares += value**2
+        self._count += len(self._rewards)
+        self._rewards.clear()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State between two episodes, in float64."""
+        return {"numbers": torch.tensor([self._count, self._sum_of_squares], dtype=torch.float64)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restores what `state_dict` gave."""
+        count, self._sum_of_squares = state["numbers"].tolist()
+        self._count = int(count)

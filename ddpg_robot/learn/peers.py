@@ -38,7 +38,7 @@ NOT_LEARNING |= {"action_noise", "seed", "device", "_init_setup_model"}
 class PeerConfig(TrainConfig):
     """One training of a peer: `preset` is its name, `overrides` are arguments of its class, and `noise_sigma`."""
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, declared: dict[str, Any] | None = None) -> dict[str, Any]:
         """Everything that the result depends on, as JSON data. Raises ConfigError on an unknown peer or argument."""
         names = ("task", "task_kwargs", "steps", "seed", "threads", "eval_every", "eval_episodes")
         run = {"peer": self.preset} | {name: getattr(self, name) for name in names}

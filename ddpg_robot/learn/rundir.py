@@ -44,7 +44,7 @@ class RunDirectory:
             CheckpointError: the run to resume has other settings, or the disk is full.
         """
         run = RunDirectory(config.out)
-        settings = config.settings()
+        settings = config.settings(task["agent_settings"])
         if not run.is_unused():
             if not config.resume:
                 hint = "Choose another one, or resume it"

@@ -13,6 +13,9 @@ import numpy as np
 from ddpg_robot.errors import ConfigError, MissingExtraError, TrainingError, mismatch
 from ddpg_robot.spec import to_dict
 
+LONGEST_EPISODE = 20_000
+"""Steps after which an episode is cut as by a time limit: evaluations and checkpoints wait for its end."""
+
 
 class Step(NamedTuple):
     """What one control step gave."""
@@ -44,26 +47,32 @@ class Task:
             raise ConfigError(
                 mismatch(f"action space of task '{task}'", action_space, "lower bounds below upper bounds")
             )
+        self.agent_settings: dict[str, Any] = dict(getattr(self.env.unwrapped, "agent_settings", {}))
+        """Settings of an agent that the task declares as its own: how far ahead to look, how smooth to act."""
         self.observation_size = int(np.prod(observation_space.shape))
         self.action_size = int(np.prod(action_space.shape))
         self._action_shape = action_space.shape
         self._action_type = action_space.dtype
         low, high = action_space.low.reshape(-1).astype(float), action_space.high.reshape(-1).astype(float)
         self._offset, self._scale = (high + low) / 2, (high - low) / 2
+        self._steps = 0
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts an episode that depends on the seed alone; returns its first observation and info."""
+        self._steps = 0
         observation, info = self.env.reset(seed=seed)
         return self._checked(observation), info
 
     def step(self, action: np.ndarray) -> Step:
-        """One control step with an action in [-1, 1], shape (actions,)."""
+        """One control step with an action in [-1, 1], shape (actions,). Episodes are cut at `LONGEST_EPISODE`."""
         scaled = (self._offset + self._scale * action).astype(self._action_type).reshape(self._action_shape)
         observation, reward, terminated, truncated, info = self.env.step(scaled)
         reward = float(reward)
         if not np.isfinite(reward):
             raise TrainingError(mismatch(f"reward of task '{self.id}'", reward, "a finite number"))
-        return Step(self._checked(observation), reward, bool(terminated), bool(truncated), info)
+        self._steps += 1
+        truncated = bool(truncated) or self._steps >= LONGEST_EPISODE
+        return Step(self._checked(observation), reward, bool(terminated), truncated, info)
 
     def close(self) -> None:
         """Frees the environment."""
@@ -78,6 +87,7 @@ class Task:
         data: dict[str, Any] = {
             "task": self.id,
             "task_kwargs": self.kwargs,
+            "agent_settings": self.agent_settings,
             "observation_size": self.observation_size,
             "action_size": self.action_size,
             "interface": None,

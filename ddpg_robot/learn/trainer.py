@@ -13,7 +13,7 @@ import torch
 
 from ddpg_robot.errors import TrainingError, mismatch
 from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, save_batch, save_best
-from ddpg_robot.learn.config import TrainConfig, resolve_agent
+from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.ddpg import Ddpg, Losses
 from ddpg_robot.learn.evaluate import Act, evaluate_task
 from ddpg_robot.learn.interruption import Interruption
@@ -43,13 +43,12 @@ def train(config: TrainConfig) -> Path:
         TrainingError: an observation, reward or loss is not finite.
         SystemExit: 130 after SIGINT or SIGTERM, once the state is saved.
     """
-    resolve_agent(config.preset, config.overrides)
+    config.agent()  # raises before a task is made
     torch.set_num_threads(config.threads)
     with open_task(config.task, config.task_kwargs) as task, open_task(config.task, config.task_kwargs) as test_task:
         run = RunDirectory.prepare(config, task.describe())
-        training = Training(config, run, task, test_task)
-        if training.step < config.steps or not run.evaluation_file.is_file():
-            training.run()
+        if not run.evaluation_file.is_file():  # its last file
+            Training(config, run, task, test_task).run()
     return run.path
 
 
@@ -62,7 +61,7 @@ class Training:
         self.task = task
         self.test_task = test_task
         self.store = CheckpointStore(run.checkpoints)
-        agent_config = resolve_agent(config.preset, config.overrides)
+        agent_config = config.agent(task.agent_settings)
         self.agent = Ddpg(task.observation_size, task.action_size, agent_config, config.seed)
         self.replay = Replay(
             agent_config.replay_capacity, task.observation_size, task.action_size, agent_config.batch_size
@@ -110,34 +109,38 @@ class Training:
                 self.line.note(f"stopped at step {self.step:,}; resume goes on from the last checkpoint")
                 raise SystemExit(130)
             self._finish()
+            if not config.keep_replay:
+                self.store.delete_replay()
 
     def _run_episode(self) -> None:
         """One episode of exploration and learning."""
         config = self.config
         self.noise.reset()
-        self.warmup.reset()
+        self.warmup.reset(self.episode)
         observation, _ = self.task.reset(episode_seed(config.seed, TRAINING_STREAM, self.episode))
         self.agent.normalizer.observe(observation)
         total, length = 0.0, 0
         while True:
             action = self._explore(observation)
             step = self.task.step(action)
-            reward = step.reward * self.agent.config.reward_scale
-            self.window.add(self.replay, observation, action, reward, step.observation, step.terminated, step.truncated)
+            done = step.terminated or step.truncated
+            self.window.add(
+                self.replay, observation, action, step.reward, step.observation, step.terminated, step.truncated
+            )
             self.agent.normalizer.observe(step.observation)
+            self.agent.returns.observe(step.reward, done)
             observation = step.observation
             total += step.reward
             length += 1
             self.step += 1
-            self.watch.reward(reward)
+            self.watch.reward(step.reward)
             self._learn()
             if self.step % config.log_every == 0:
                 self._log()
-            if step.terminated or step.truncated or self.step >= config.steps:
+            if done or self.step >= config.steps:
                 break
             if self.step % 10 == 0:
                 self.line.update(self.step, *self._recent_means())
-                self._warn(self.watch.running(length))
             if self.stop.overdue:
                 return
         self.episode += 1
@@ -153,7 +156,7 @@ class Training:
             return self.warmup.sample()
         fraction = self.step / self.config.steps
         sigma = config.noise_sigma + (config.noise_sigma_final - config.noise_sigma) * fraction
-        return np.clip(self.agent.act(observation) + self.noise.sample(sigma), -1.0, 1.0)
+        return np.clip(self.agent.mu(observation) + self.noise.sample(sigma), -1.0, 1.0)
 
     def _learn(self) -> None:
         config = self.agent.config
@@ -166,7 +169,7 @@ class Training:
             if not math.isfinite(losses.critic) or not math.isfinite(losses.actor or 0.0):
                 save_batch(self.run_directory.bad_batch_file, batch)
                 hint = f"Their batch is in {self.run_directory.bad_batch_file}, the last checkpoint is intact. "
-                hint += "Try a smaller learning rate or reward_scale"
+                hint += "Try a smaller learning rate, or value_scale=10 where rewards are large"
                 raise TrainingError(mismatch(f"losses at step {self.step}", losses, "finite numbers", hint=hint))
             self.losses.append(losses)
 
@@ -229,7 +232,7 @@ class Training:
     def _keep_as_best(self, result: dict[str, Any]) -> None:
         self.best_score = _score(result)
         numbers = {key: value for key, value in result.items() if key != "per_episode"}
-        save_best(self.run_directory, self.agent.state(), {"step": self.step, "evaluation": numbers})
+        save_best(self.run_directory, self.agent.policy_state(), {"step": self.step, "evaluation": numbers})
 
     def _finish(self) -> None:
         """Compares the last actor with the best so far over more episodes; keeps the last one unless it is clearly worse."""

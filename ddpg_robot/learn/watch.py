@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ddpg_robot.learn.tasks import LONGEST_EPISODE
+
 FLAT_SLOPE = 2e-3
 """Mean slope of the actor's tanh below which its gradient is as good as gone (the action is within 0.1 % of its bounds)."""
-LONG_EPISODE = 20_000
-"""Steps of one episode after which it is said that nothing is saved before its end."""
 SHORT_EPISODES = 50
 """So many first episodes of a single step are worth a word."""
 
@@ -26,23 +26,19 @@ class Watch:
         self._given: set[str] = set()
 
     def reward(self, reward: float) -> None:
-        """Takes one reward, as it enters the replay."""
+        """Takes one reward."""
         self._largest_reward = max(self._largest_reward, abs(reward))
 
     def episode(self, length: int) -> str | None:
         """Takes the length of an episode when it ends."""
+        if length >= LONGEST_EPISODE:
+            text = f"warning: an episode was cut at {length:,} steps, as by a time limit. If that is too late or too soon, "
+            return self._once("endless", text + "register the task with max_episode_steps")
         self._single_steps = self._single_steps + 1 if length == 1 else -SHORT_EPISODES
         if self._single_steps >= SHORT_EPISODES:
             text = f"warning: {self._single_steps} episodes of one step each. Does the task end where it should go on?"
             return self._once("single steps", text)
         return None
-
-    def running(self, length: int) -> str | None:
-        """Takes the length of an episode that goes on."""
-        if length < LONG_EPISODE:
-            return None
-        text = f"warning: an episode of {length:,} steps and no end: checkpoints and evaluations wait for it. "
-        return self._once("endless", text + "Wrap the task in gymnasium.wrappers.TimeLimit")
 
     def values(self, q_mean: float) -> str | None:
         """Takes the mean of Q over recent batches: no value can be beyond max|r| / (1 - gamma)."""
@@ -52,9 +48,7 @@ class Watch:
         if abs(q_mean) <= bound:
             return None
         text = f"warning: Q diverges: its mean {q_mean:.3g} is beyond {bound:.3g}, the largest reward / (1 - gamma). "
-        return self._once(
-            "Q", text + "Try a smaller critic_lr or tau, critic_layer_norm=true, or a smaller reward_scale"
-        )
+        return self._once("Q", text + "Try a smaller critic_lr or tau, or critic_layer_norm=true")
 
     def slope(self, slope: float) -> str | None:
         """Takes the mean slope of the actor's tanh over a batch, from 0 (saturated) to 1."""

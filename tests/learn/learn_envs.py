@@ -27,6 +27,8 @@ class Drift(gymnasium.Env):
         self.actions.append(float(action[0]))
         self.position += 0.3 * float(action[0]) + 0.1 * self.np_random.standard_normal()
         reward = -abs(self.position)
+        if self.bad == "size":
+            reward *= 1e30
         if self.bad == "reward" and self.steps == 5:
             reward = float("nan")
         info = {"is_success": abs(self.position) < 0.5, "distance": abs(self.position), "limit_hit": False}
@@ -47,5 +49,15 @@ class Buttons(Drift):
         self.action_space = Discrete(2)
 
 
+class Forever(Drift):
+    """The same without any end."""
+
+    def step(self, action):
+        observation, reward, _, _, info = super().step(action)
+        self.position = float(np.clip(self.position, -3, 3))
+        return observation, reward, False, False, info
+
+
+gymnasium.register("learn_test/Forever-v0", Forever)
 gymnasium.register("learn_test/Drift-v0", Drift, max_episode_steps=30)
 gymnasium.register("learn_test/Buttons-v0", Buttons, max_episode_steps=30)

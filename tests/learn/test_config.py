@@ -27,7 +27,8 @@ def test_paper_preset_carries_every_constant_of_lillicrap_et_al():
 def test_paper_preset_has_none_of_the_later_inventions():
     config = resolve_agent("paper")
     assert (config.n_step, config.actor_delay, config.updates_per_step, config.warmup_steps) == (1, 1, 1, 0)
-    assert (config.target_noise, config.saturation_penalty, config.smoothness, config.reward_scale) == (0, 0, 0, 1)
+    assert config.critics == 1
+    assert (config.target_noise, config.saturation_penalty, config.smoothness, config.value_scale) == (0, 0, 0, 0)
     assert config.lr_final_fraction == 1.0
     assert not config.critic_layer_norm
     assert not config.normalize_observations
@@ -41,13 +42,13 @@ def test_paper_networks_normalise_batches_up_to_the_action():
     agent = Ddpg(17, 6, resolve_agent("paper"), seed=0)
     norm = "BatchNorm1d"
     assert layers(agent.actor.mlp) == [norm, "Linear17", norm, "ReLU", "Linear400", norm, "ReLU", "Linear300"]
-    assert layers(agent.critic.before) == [norm, "Linear17", norm, "ReLU"]
-    assert layers(agent.critic.after) == ["Linear406", "ReLU", "Linear300"]
+    assert layers(agent.critics[0].before) == [norm, "Linear17", norm, "ReLU"]
+    assert layers(agent.critics[0].after) == ["Linear406", "ReLU", "Linear300"]
 
 
 def test_paper_networks_start_within_the_published_bounds():
     agent = Ddpg(17, 6, resolve_agent("paper"), seed=0)
-    for stack in (agent.actor.mlp, agent.critic.before, agent.critic.after):
+    for stack in (agent.actor.mlp, agent.critics[0].before, agent.critics[0].after):
         for layer in (x for x in stack if isinstance(x, nn.Linear)):
             last = layer.out_features in (6, 1)
             bound = 3e-3 if last else 1 / math.sqrt(layer.in_features)
@@ -103,7 +104,9 @@ def test_same_seed_gives_the_same_weights_and_leaves_torch_alone():
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    one, two, other = (Ddpg(3, 1, resolve_agent("default"), seed=s).state()["critic.after.0.weight"] for s in (1, 1, 2))
+    one, two, other = (
+        Ddpg(3, 1, resolve_agent("default"), seed=s).state()["critics.0.after.0.weight"] for s in (1, 1, 2)
+    )
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     assert torch.equal(torch.rand(1), expected)

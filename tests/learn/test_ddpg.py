@@ -12,6 +12,7 @@ from torch import nn
 from ddpg_robot.learn.config import DdpgConfig, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
 from ddpg_robot.learn.networks import TargetNetwork, flatten_parameters
+from ddpg_robot.learn.normalizer import Returns
 from ddpg_robot.learn.replay import Batch, Replay
 
 SMALL = {"actor_hidden": (16, 12), "critic_hidden": (16, 12), "batch_size": 32, "replay_capacity": 100}
@@ -19,6 +20,10 @@ VARIANTS = {
     "default": resolve_agent("default", SMALL),
     "paper": resolve_agent("paper", SMALL),
     "penalty": resolve_agent("default", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
+    "two critics, scaled rewards": resolve_agent(
+        "default", {**SMALL, "critics": 2, "dropped_values": 1, "value_scale": 10.0}
+    ),
+    "quantiles": resolve_agent("default", {**SMALL, "critics": 2, "quantiles": 7, "dropped_values": 3}),
     "late action": resolve_agent("default", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
 }
 
@@ -29,17 +34,30 @@ def random_batch(agent: Ddpg, seed: int = 0) -> Batch:
     for _ in range(64):
         observation, following = rng.normal(1.0, 3.0, (2, 5))
         agent.normalizer.observe(observation)
+        agent.returns.observe(rng.normal(2.0), done=True)
         replay.add(observation, rng.uniform(-1, 1, 2), rng.normal(), 0.9 * (rng.random() > 0.2), following)
     return replay.sample(rng)
+
+
+def critic_loss(q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Squared error, or for several quantiles (Dabney et al. 2018, equation 10)."""
+    if q.shape[1] == 1:
+        return nn.functional.mse_loss(q, y)
+    losses = []
+    for i in range(q.shape[1]):
+        error = y - q[:, i : i + 1]
+        huber = nn.functional.huber_loss(q[:, i : i + 1].expand_as(y), y, reduction="none")
+        losses.append(((i + 0.5) / q.shape[1] - (error < 0).float()).abs() * huber)
+    return torch.stack(losses).mean()
 
 
 def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
     """The same update by autograd and torch.optim, on copies of the agent's modules."""
     config = agent.config
-    actor, critic, target_actor, target_critic = (
-        copy.deepcopy(m) for m in (agent.actor, agent.critic, agent.target_actor.module, agent.target_critic.module)
+    actor, critics, target_actor, target_critics = (
+        copy.deepcopy(m) for m in (agent.actor, agent.critics, agent.target_actor.module, agent.target_critics.module)
     )
-    for module in (actor, critic):
+    for module in (actor, critics):
         module.train().requires_grad_(True)
         for parameter in module.parameters():
             parameter.grad = None
@@ -51,19 +69,22 @@ def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
         if config.target_noise:
             noise = torch.zeros_like(action).normal_(0, config.target_noise, generator=generator)
             action = (action + noise.clamp(-config.target_noise_clip, config.target_noise_clip)).clamp(-1, 1)
-        y = batch.reward + batch.discount * target_critic(following, action)
-    optimizer = torch.optim.Adam(critic.parameters(), config.critic_lr, weight_decay=config.critic_weight_decay)
-    nn.functional.mse_loss(critic(observation, batch.action), y).backward()
+        next_values = torch.cat([critic(following, action) for critic in target_critics], dim=1).sort(dim=1).values
+        next_values = next_values[:, : config.critics * config.quantiles - config.dropped_values]
+        unit = config.value_scale / agent.returns.rms if config.value_scale else 1.0
+        y = batch.reward * unit + batch.discount * next_values
+    optimizer = torch.optim.Adam(critics.parameters(), config.critic_lr, weight_decay=config.critic_weight_decay)
+    sum(critic_loss(critic(observation, batch.action), y) for critic in critics).backward()
     optimizer.step()
     optimizer = torch.optim.Adam(actor.parameters(), config.actor_lr)
     preactivation = actor.mlp(observation)
-    loss = -critic(observation, torch.tanh(preactivation)).mean()
+    loss = -critics[0](observation, torch.tanh(preactivation)).mean()
     loss = loss + config.saturation_penalty * (preactivation.abs() - 1).clamp(min=0).square().mean()
     loss = loss + config.smoothness * (torch.tanh(preactivation) - later_action).square().sum(1).mean()
     loss.backward()
     optimizer.step()
-    modules = {"actor": actor, "critic": critic, "target_actor": target_actor, "target_critic": target_critic}
-    for name in ("actor", "critic"):
+    modules = {"actor": actor, "critics": critics, "target_actor": target_actor, "target_critics": target_critics}
+    for name in ("actor", "critics"):
         online, target = modules[name].state_dict(), modules[f"target_{name}"].state_dict()
         for key, value in target.items():
             if value.is_floating_point():
@@ -88,15 +109,15 @@ def test_update_equals_autograd_and_torch_optimisers(variant):
 def constant_agent(value: float, config: DdpgConfig) -> Ddpg:
     """An agent whose target critic says `value` everywhere."""
     agent = Ddpg(1, 1, config, seed=0)
-    for parameter in agent.target_critic.module.parameters():
+    for parameter in agent.target_critics.module.parameters():
         parameter.zero_()
-    agent.target_critic.module.after[-1].bias.fill_(value)
+    agent.target_critics.module[0].after[-1].bias.fill_(value)
     return agent
 
 
 def critic_loss_of(agent: Ddpg, reward: float, discount: float) -> float:
     """Loss of one update where all transitions are equal and the critic says 0 everywhere."""
-    for parameter in agent.critic.parameters():
+    for parameter in agent.critics.parameters():
         parameter.data.zero_()
     size = agent.config.batch_size
     row = torch.zeros(size, 1)
@@ -112,15 +133,51 @@ def test_critic_target_after_termination_is_the_reward_alone():
     assert critic_loss_of(constant_agent(10.0, VARIANTS["default"]), 2.0, 0.0) == pytest.approx(4.0)
 
 
+def test_of_two_critics_targets_take_the_smaller_value():
+    agent = constant_agent(10.0, resolve_agent("default", {**SMALL, "critics": 2, "dropped_values": 1}))
+    agent.target_critics.module[1].after[-1].bias.fill_(4.0)
+    # y = 2 + 0.9 * 4 = 5.6 for both critics: loss = 2 * (0 - 5.6)^2
+    assert critic_loss_of(agent, 2.0, 0.9) == pytest.approx(2 * 5.6**2)
+
+
+def test_the_largest_quantiles_of_all_critics_are_left_out_of_targets():
+    agent = constant_agent(0.0, resolve_agent("default", {**SMALL, "critics": 2, "quantiles": 2, "dropped_values": 2}))
+    for critic, values in zip(agent.target_critics.module, ((1.0, 8.0), (6.0, 3.0)), strict=True):
+        critic.after[-1].bias[:] = torch.tensor(values)
+    # Targets 1 and 3 are left. Quantile Huber of q = 0: both u > 1, so H = 0.5 and 2.5; tau = 1/4 and 3/4; two critics.
+    assert critic_loss_of(agent, 0.0, 1.0) == pytest.approx(2 * (0.25 + 0.75) / 2 * (0.5 + 2.5) / 2)
+
+
+def test_returns_are_those_of_every_step_to_the_end_of_its_episode():
+    returns = Returns(gamma=0.5)
+    assert returns.rms == 0.0
+    for reward, done in ((2.0, False), (4.0, True), (-1.0, True)):  # 2 + 0.5 * 4 = 4, 4, and -1 in a new episode
+        returns.observe(reward, done)
+    assert returns.rms == pytest.approx(np.sqrt((16 + 16 + 1) / 3))
+
+
+def test_a_change_of_the_returns_unit_leaves_the_values_as_they_are():
+    agent = Ddpg(
+        5, 2, resolve_agent("default", {**SMALL, "critics": 2, "value_scale": 10.0, "critic_lr": 1e-30}), seed=0
+    )
+    batch = random_batch(agent)
+    before = agent.update(batch).q_mean
+    rms = agent.returns.rms
+    for _ in range(1000):
+        agent.returns.observe(50.0, done=True)
+    assert agent.returns.rms > 10 * rms
+    assert agent.update(batch).q_mean == pytest.approx(before, rel=1e-5)
+
+
 def test_actor_climbs_the_action_value():
     """With Q(s, a) = a, the policy gradient raises the action; by hand: d mean Q / d bias = 1 - a^2."""
     config = resolve_agent("default", {**SMALL, "critic_layer_norm": False, "critic_lr": 1e-30})
     agent = Ddpg(1, 1, config, seed=0)
-    first, last = agent.critic.after[0], agent.critic.after[-1]
-    for parameter in agent.critic.parameters():
+    first, last = agent.critics[0].after[0], agent.critics[0].after[-1]
+    for parameter in agent.critics.parameters():
         parameter.data.zero_()
     first.weight.data[0, 1], first.bias.data[0] = 1.0, 5.0  # stays above 0 where ReLU is the identity
-    agent.critic.after[2].weight.data[0, 0] = last.weight.data[0, 0] = 1.0
+    agent.critics[0].after[2].weight.data[0, 0] = last.weight.data[0, 0] = 1.0
     row = torch.zeros(config.batch_size, 1)
     before = agent.act(np.zeros(1, np.float32)).copy()
     agent.update(Batch(row, row, row, row, row))

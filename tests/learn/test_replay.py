@@ -108,12 +108,14 @@ def test_gaussian_noise_is_independent_from_step_to_step():
     assert (path[1:] * path[:-1]).mean() == pytest.approx(0.0, abs=0.002)
 
 
-def test_warmup_actions_are_uniform_and_repeat_as_often_as_asked():
+@pytest.mark.parametrize(("episode", "repeats"), [(0, 0.0), (1, 0.9)])
+def test_warmup_actions_are_uniform_and_held_in_every_other_episode(episode, repeats):
     warmup = WarmupActions(2, 0.9, np.random.default_rng(0))
+    warmup.reset(episode)
     path = np.array([warmup.sample() for _ in range(20_000)])
     assert np.abs(path).max() <= 1.0
     assert path.std() == pytest.approx(np.sqrt(1 / 3), rel=0.05)
-    assert (path[1:] == path[:-1]).all(axis=1).mean() == pytest.approx(0.9, abs=0.01)
+    assert (path[1:] == path[:-1]).all(axis=1).mean() == pytest.approx(repeats, abs=0.01)
 
 
 def test_settings_choose_the_noise():

@@ -16,7 +16,7 @@ from ddpg_robot.errors import CheckpointError, ConfigError, RunDirectoryError, T
 from ddpg_robot.learn.checkpoint import load_actor, read_tensors
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.evaluate import evaluate
-from ddpg_robot.learn.tasks import episode_seed, open_task
+from ddpg_robot.learn.tasks import LONGEST_EPISODE, episode_seed, open_task
 from ddpg_robot.learn.trainer import train
 
 DRIFT = "learn_test/Drift-v0"
@@ -120,7 +120,7 @@ def test_values_that_are_not_finite_stop_the_training(tmp_path, bad, message):
 
 def test_diverging_losses_stop_the_training(tmp_path):
     with pytest.raises(TrainingError, match=r"losses at step \d+: .*inf.*expected finite numbers"):
-        train(config(tmp_path / "run", overrides={**TINY, "reward_scale": 1e30}))
+        train(config(tmp_path / "run", task_kwargs={"bad": "size"}))
 
 
 def test_evaluation_reports_success_errors_and_limits():
@@ -150,6 +150,23 @@ def test_evaluations_never_see_an_episode_of_training():
     assert not training & evaluation
 
 
+def test_a_task_without_end_is_cut_so_that_it_is_evaluated_and_saved(tmp_path):
+    forever = "learn_test/Forever-v0"
+    changes = {"steps": LONGEST_EPISODE + 50, "eval_every": 10**6, "final_eval_episodes": 1}
+    run = train(config(tmp_path / "run", forever, **changes, overrides={**TINY, "warmup_steps": 10**6}))
+    assert json.loads((run / "evaluation.json").read_text())["length_mean"] == LONGEST_EPISODE
+    assert any("cut at 20,000 steps" in text for text in warnings_of(run))
+
+
+def test_a_finished_run_may_keep_its_networks_alone(tmp_path):
+    run = train(config(tmp_path / "run", keep_replay=False))
+    assert load_actor(run, "last").steps == 400
+    assert not list(run.rglob("rows-*"))
+    before = (run / "evaluation.json").read_bytes()
+    assert train(config(tmp_path / "run", resume=True)) == run  # nothing left to do
+    assert (run / "evaluation.json").read_bytes() == before
+
+
 def warnings_of(run):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [row["text"] for row in rows if row["kind"] == "warning"]
@@ -157,7 +174,7 @@ def warnings_of(run):
 
 def test_the_batch_that_broke_an_update_is_kept(tmp_path):
     with pytest.raises(TrainingError, match=r"Their batch is in .*nonfinite_batch\.safetensors"):
-        train(config(tmp_path / "run", overrides={**TINY, "reward_scale": 1e30}))
+        train(config(tmp_path / "run", task_kwargs={"bad": "size"}))
     batch = read_tensors(tmp_path / "run" / "nonfinite_batch.safetensors")
     assert batch["observation"].shape == (8, 2)
     assert batch["reward"].abs().max() > 1e29

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from ddpg_robot.learn.watch import LONG_EPISODE, SHORT_EPISODES, Watch
+from ddpg_robot.learn.tasks import LONGEST_EPISODE
+from ddpg_robot.learn.watch import SHORT_EPISODES, Watch
 
 
 def test_no_q_is_beyond_the_largest_reward_summed_for_ever():
@@ -19,10 +20,10 @@ def test_each_kind_of_trouble_is_named_once_and_a_resumed_run_remembers_it():
     assert resumed.slope(1e-4) is None
 
 
-def test_an_episode_without_end_is_named_because_nothing_is_saved_before_it_ends():
+def test_an_episode_that_had_to_be_cut_is_named():
     watch = Watch(gamma=0.9)
-    assert watch.running(LONG_EPISODE - 1) is None
-    assert "TimeLimit" in watch.running(LONG_EPISODE)
+    assert watch.episode(LONGEST_EPISODE - 1) is None
+    assert "max_episode_steps" in watch.episode(LONGEST_EPISODE)
 
 
 def test_episodes_of_one_step_are_named_unless_a_longer_one_came_before():

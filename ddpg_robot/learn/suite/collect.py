@@ -42,13 +42,12 @@ def collect(plan: Plan) -> dict[str, Any]:
         found = [_run_result(run) for run in runs if run.task == name]
         found = [result for result in found if result["curve"]["step"]]
         tasks[name] = {"task": task, "task_kwargs": kwargs, "statistics": _statistics(found), "runs": found}
-    settings = plan.settings()
     return {
         "name": plan.name,
         "suite": plan.suite,
         "seeds": list(plan.seeds),
-        "settings": settings,
-        "versions": _versions(runs, settings),
+        "settings": plan.settings(),
+        "versions": _versions(runs),
         "machine": f"{platform.machine()}, {_cores()} cores",
         "incomplete": [
             {"task": run.task, "seed": run.config.seed, "step": run.last_row().get("step", 0)}
@@ -154,15 +153,15 @@ def _iqm(values: np.ndarray) -> np.ndarray:
     return np.sort(values, axis=1)[:, cut : values.shape[1] - cut].mean(axis=1)
 
 
-def _versions(runs: list[Run], settings: dict[str, Any]) -> dict[str, str]:
+def _versions(runs: list[Run]) -> dict[str, str]:
     """Versions that the runs were trained with; checks that their settings are the benchmark's."""
-    expected = {key: value for key, value in settings.items() if key != "suite"}
     versions: dict[str, set[str]] = {}
     for run in runs:
         if not run.files.settings_file.is_file():
             continue
         record = read_json(run.files.settings_file)
-        require_same(f"{run.name} has other settings", shared_settings(record["settings"]), expected)
+        expected = run.config.settings(record["settings"].get("declared"))
+        require_same(f"{run.name} has other settings", shared_settings(record["settings"]), shared_settings(expected))
         for name, value in record["versions"].items():
             versions.setdefault(name, set()).add(value)
     with contextlib.suppress(PackageNotFoundError):

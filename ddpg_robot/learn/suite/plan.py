@@ -66,6 +66,8 @@ class Run:
             for key, value in pairs.items():
                 words += [option, f"{key}={json.dumps(value)}"]
         words += ["--threads", config.threads, "--out", config.out, "--resume"]
+        words += ["--eval-every", config.eval_every, "--eval-episodes", config.eval_episodes]
+        words += [] if config.keep_replay else ["--discard-replay"]
         return [sys.executable, "-m", "ddpg_robot.cli", *map(str, words)]
 
 
@@ -160,8 +162,8 @@ class Plan:
 
 
 def shared_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """A run's settings as settings.json has them, without its task and seed, flat."""
-    own = ("task", "task_kwargs", "seed", "agent")
+    """A run's settings as settings.json has them, without its task, what that declares, and seed, flat."""
+    own = ("task", "task_kwargs", "seed", "agent", "declared")
     return {key: value for key, value in settings.items() if key not in own} | settings["agent"]
 
 
