@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +42,8 @@ class Ddpg:
         seed: of the initial weights and of the target smoothing's noise.
     """
 
+    online: ClassVar[bool] = False
+
     def __init__(self, observation_size: int, action_size: int, config: DdpgConfig, seed: int) -> None:
         self.config = config
         self.updates = 0
@@ -62,6 +65,10 @@ class Ddpg:
         """The actor's action ``mu(s)`` for one raw observation."""
         self.generator = torch.Generator().manual_seed(seed)
         self._smoothing = torch.zeros(config.batch_size, action_size)
+
+    def explore(self, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """The actor's action with noise, in [-1, 1]."""
+        return np.clip(self.act(observation) + noise, -1.0, 1.0)
 
     @torch.inference_mode()
     def update(self, batch: Batch) -> Losses:

@@ -56,9 +56,9 @@ class Watch:
             "Q", text + "Try a smaller critic_lr or tau, critic_layer_norm=true, or a smaller reward_scale"
         )
 
-    def slope(self, slope: float) -> str | None:
-        """Takes the mean slope of the actor's tanh over a batch, from 0 (saturated) to 1."""
-        if slope >= FLAT_SLOPE:
+    def slope(self, slope: float | None) -> str | None:
+        """Takes the mean slope of the actor's tanh over a batch, from 0 (saturated) to 1; None without an actor."""
+        if slope is None or slope >= FLAT_SLOPE:
             return None
         text = f"warning: the actor is saturated: the mean slope of its tanh is {slope:.1g}, so it hardly learns. "
         return self._once(

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ddpg_robot.errors import ConfigError
-from ddpg_robot.learn.config import TrainConfig, agent_from_dict, agent_to_dict, resolve_agent
+from ddpg_robot.learn.agents import settings_from_dict
+from ddpg_robot.learn.config import TrainConfig, agent_to_dict, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
 
 
@@ -58,7 +59,7 @@ def test_paper_networks_start_within_the_published_bounds():
 def test_every_setting_survives_json():
     for preset in ("paper", "default"):
         config = resolve_agent(preset)
-        assert agent_from_dict(agent_to_dict(config)) == config
+        assert settings_from_dict("ddpg", agent_to_dict(config)) == config
 
 
 @pytest.mark.parametrize(
