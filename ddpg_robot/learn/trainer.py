@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ddpg_robot.errors import TrainingError, mismatch
-from ddpg_robot.learn.agents import make_agent
+from ddpg_robot.learn.agents import Agent, make_agent
 from ddpg_robot.learn.checkpoint import CheckpointStore, load_policy, save_batch, save_best
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.ddpg import Losses
@@ -37,17 +37,18 @@ def train(config: TrainConfig) -> Path:
     with a seed of its own, checkpoints are taken between episodes, and what came after the last one is run again.
 
     Raises:
-        ConfigError: unknown task, algorithm, preset or setting, or a task without Box spaces.
+        ConfigError: unknown task, algorithm, preset or setting, a task without Box spaces, or one too large for a grid.
         RunDirectoryError: the directory exists and `resume` is off.
         CheckpointError: other settings on resume, a damaged checkpoint, or a full disk.
         TrainingError: an observation, reward or loss is not finite.
         SystemExit: 130 after SIGINT or SIGTERM, once the state is saved.
     """
-    config.agent_settings()
+    agent_config = config.agent_settings()
     torch.set_num_threads(config.threads)
     with open_task(config.task, config.task_kwargs) as task, open_task(config.task, config.task_kwargs) as test_task:
+        agent = make_agent(config.algorithm, task.observation_size, task.action_size, agent_config, config.seed)
         run = RunDirectory.prepare(config, task.describe())
-        training = Training(config, run, task, test_task)
+        training = Training(config, run, task, test_task, agent)
         if training.step < config.steps or not run.evaluation_file.is_file():
             training.run()
     return run.path
@@ -56,15 +57,14 @@ def train(config: TrainConfig) -> Path:
 class Training:
     """The state of one run and its loop."""
 
-    def __init__(self, config: TrainConfig, run: RunDirectory, task: Task, test_task: Task) -> None:
+    def __init__(self, config: TrainConfig, run: RunDirectory, task: Task, test_task: Task, agent: Agent) -> None:
         self.config = config
         self.run_directory = run
         self.task = task
         self.test_task = test_task
         self.store = CheckpointStore(run.checkpoints)
-        agent_config = config.agent_settings()
-        sizes = (task.observation_size, task.action_size)
-        self.agent = make_agent(config.algorithm, *sizes, agent_config, config.seed)
+        self.agent = agent
+        agent_config = agent.config
         self.replay = Replay(
             agent_config.replay_capacity, task.observation_size, task.action_size, agent_config.batch_size
         )

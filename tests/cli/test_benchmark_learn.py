@@ -119,8 +119,11 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--suite", "gim"], "suite: found 'gim', expected a known suite (valid choices: arm, gym)"),
+        (["--suite", "gim"], "suite: found 'gim', expected a known suite (valid choices: arm, gym, ladder)"),
         (["--preset", "papr"], "preset: found 'papr', expected a known preset (valid choices:"),
+        (["--algorithm", "sac"], "algorithm: found 'sac', expected a known algorithm (valid choices: ddpg,"),
+        (["--algorithm", "dqn", "--preset", "paper"], "expected none: presets are ddpg's, and this is dqn"),
+        (["--algorithm", "dqn", "--peer", "sb3_td3"], "--peer and --algorithm: found sb3_td3 and dqn"),
         (["--tasks", "Hoper-v5"], "task: found 'Hoper-v5', expected a task or a Gymnasium id (valid choices: Hopper"),
         (["--suite", "arm", "--tasks", "arm_reech"], "(valid choices: arm_reach_effort, arm_reach_pd)"),
         (["--tasks", "Hopper-v5", "Hopper-v5"], "tasks: found Hopper-v5 Hopper-v5, expected each task once"),
@@ -146,10 +149,10 @@ def test_bad_input_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("what", ["inference", "loop", "train", "learn"])
+@pytest.mark.parametrize("what", ["inference", "loop", "train", "learn", "ladder"])
 def test_each_benchmark_has_its_own_options(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(["benchmark", what, "--help"]) == 0
     shown = capsys.readouterr().out
-    own = {"inference": "--seconds", "loop": "--rate", "train": "--rounds", "learn": "--suite"}
+    own = {"inference": "--seconds", "loop": "--rate", "train": "--rounds", "learn": "--suite", "ladder": "--repeats"}
     assert own[what] in shown
     assert ("--policy" in shown) == (what in ("inference", "loop"))
