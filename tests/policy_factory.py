@@ -24,7 +24,7 @@ TRAINING = TrainingRecord(
     task="tests/TwoJoint-v0",
     task_hash="0" * 64,
     algorithm="DDPG",
-    preset="default",
+    preset="ddpg",
     config_hash="1" * 64,
     seed=3,
     steps=1000,
@@ -33,7 +33,7 @@ TRAINING = TrainingRecord(
 )
 
 
-def deployed_actor(mode: str = "effort", relative: bool = False, preset: str = "default", **settings) -> DeployedActor:
+def deployed_actor(mode: str = "effort", relative: bool = False, preset: str = "ddpg", **settings) -> DeployedActor:
     """A random actor with a normaliser that has seen states of the arm."""
     torch.manual_seed(1)
     interface = two_joint_interface(mode)

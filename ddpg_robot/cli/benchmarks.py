@@ -20,12 +20,14 @@ OutFile = Annotated[Path | None, arg(metavar="FILE")]
 Tasks = dict[str, tuple[str, dict[str, Any]]]
 
 GYM = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Swimmer", "Humanoid", "Reacher", "Pusher")
+LADDER = ("MountainCarContinuous-v0", "Pendulum-v1", "HalfCheetah-v5", "arm_reach")
 SUITES: dict[str, Tasks] = {
     "arm": {f"arm_reach_{mode}": ("arm_reach", {"control_mode": mode}) for mode in ("effort", "pd")},
     "gym": {f"{name}-v5": (f"{name}-v5", {}) for name in GYM},
+    "ladder": {name: (name, {}) for name in LADDER},
 }
 """Suite -> name of each task -> task as `train` takes it, and its keyword arguments."""
-STEPS = {"arm": 150_000, "gym": 1_000_000}
+STEPS = {"arm": 150_000, "gym": 1_000_000, "ladder": 100_000}
 PEER_STEPS = 300_000
 """Environment steps of a run, where nothing else is said."""
 EVALUATIONS = {"arm": (5000, 20), "gym": (10_000, 10)}
@@ -105,22 +107,24 @@ class Learn:
     """Measure how well a preset learns: several tasks and seeds, their curves drawn beside published figures.
 
     One `train` per task and seed, some side by side. Ctrl-C saves them all, the same command goes on; more tasks or seeds
-    may be asked for later. Writes learn_SUITE_PRESET.json, .md and .png.
+    may be asked for later. Writes learn_SUITE_PRESET.json, .md and .png (PRESET: the baseline's or the peer's name instead).
     """
 
-    suite: Annotated[str, arg(metavar="{arm,gym}")]
-    """Tasks: arm_reach in both control modes, or eight of Gymnasium's MuJoCo tasks."""
-    preset: str = "default"
+    suite: Annotated[str, arg(metavar="{arm,gym,ladder}")]
+    """Tasks: arm_reach in both control modes, eight of Gymnasium's MuJoCo tasks, or the four of docs/why-ddpg.md."""
+    algorithm: str = "ddpg"
+    """Algorithm, as of `train`."""
+    preset: str = "ddpg"
     """Hyperparameters, as of `train`."""
     peer: Annotated[str | None, arg(metavar="{sb3_ddpg,sb3_td3}")] = None
     """Instead of a preset: Stable-Baselines3's agent with its own hyperparameters and Gaussian noise of 0.1. An
     interrupted run of a peer starts again from the beginning."""
     tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ()
-    """Only these tasks; suite gym takes any Gymnasium id. Default: all of the suite."""
+    """Only these tasks; suites gym and ladder take any Gymnasium id. Default: all of the suite."""
     seeds: Annotated[tuple[int, ...], arg(metavar="N ...")] = (0, 1, 2)
     """Seeds of the runs of each task."""
     steps: int | None = None
-    """Environment steps of each run. Default: 150,000 (arm), 1,000,000 (gym), 300,000 (peers)."""
+    """Environment steps of each run. Default: 150,000 (arm), 1,000,000 (gym), 100,000 (ladder), 300,000 (peers)."""
     jobs: int = 2
     """Runs side by side, one thread each."""
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="KEY=VALUE")] = ()
@@ -136,6 +140,9 @@ class Learn:
 
     def __call__(self) -> int:
         """Trains, collects, compares; returns the exit code: 1 when a run failed."""
+        for option, given in (("preset", self.preset), ("algorithm", self.algorithm)):
+            if self.peer and given != "ddpg":
+                raise ConfigError(mismatch(f"--peer and --{option}", f"{self.peer} and {given}", "one of them"))
         need("train", "sim", *(["bench"] if self.peer else []))
         from ddpg_robot.learn.suite.collect import collect, read_result, write_result
         from ddpg_robot.learn.suite.run import train_all
@@ -168,7 +175,7 @@ class Learn:
         """The benchmark that was asked for.
 
         Raises:
-            ConfigError: an unknown suite, task, preset, peer or setting, or unsuitable seeds or steps.
+            ConfigError: an unknown suite, task, algorithm, preset, peer or setting, or unsuitable seeds or steps.
         """
         from ddpg_robot.learn.config import TrainConfig
         from ddpg_robot.learn.peers import PeerConfig
@@ -180,10 +187,9 @@ class Learn:
             tasks = {
                 name: (f"ddpg_robot_sim:{task}" if task in own else task, kw) for name, (task, kw) in tasks.items()
             }
-        if self.peer and self.preset != "default":
-            raise ConfigError(mismatch("--peer and --preset", f"{self.peer} and {self.preset}", "one of them"))
         template = (PeerConfig if self.peer else TrainConfig)(
             task=self.suite,
+            algorithm=self.algorithm,
             preset=self.peer or self.preset,
             steps=self.steps if self.steps is not None else PEER_STEPS if self.peer else STEPS[self.suite],
             overrides=key_values("--set", self.set),
@@ -191,7 +197,7 @@ class Learn:
             eval_episodes=EVALUATIONS[self.suite][1],
             keep_replay=False,
         )
-        out = self.out or Path("runs") / f"learn_{self.suite}_{template.preset}"
+        out = self.out or Path("runs") / f"learn_{self.suite}_{template.label}"
         return Plan(self.suite, tasks, self.seeds, template, out)
 
     def draw(self, result: Any, beside: list[Any], path: Path) -> None:
@@ -223,8 +229,32 @@ def chosen_tasks(suite: str, names: tuple[str, ...]) -> Tasks:
 
 
 @dataclass(frozen=True)
+class Ladder:
+    """Time one action and one update of DDPG and of the methods that led to it, as joints go from 1 to 7."""
+
+    repeats: int = 30
+    """Timed pairs of calls of each; the fastest counts."""
+    out: OutFile = None
+    """Also write the figures to this JSON file, and their picture beside it."""
+
+    def __call__(self) -> int:
+        """Measures and prints a table; returns the exit code."""
+        need("train")
+        from ddpg_robot.learn.scaling import benchmark_scaling, draw_scaling
+
+        result = benchmark_scaling(self.repeats)
+        if self.out:
+            write_json(self.out, result)
+            try:
+                draw_scaling(result, self.out.with_suffix(".png"))
+            except MissingExtraError as error:
+                print(f"note: {error}", file=sys.stderr)
+        return 0
+
+
+@dataclass(frozen=True)
 class Benchmark:
-    """Measure: inference, the control loop, the speed of training, or how well presets learn."""
+    """Measure: inference, the control loop, the speed of training, how well agents learn, or the cost of actions."""
 
     what: Annotated[
         Union[  # noqa: UP007 - tyro reads the annotations
@@ -232,6 +262,7 @@ class Benchmark:
             Annotated[Loop, subcommand("loop")],
             Annotated[Train, subcommand("train")],
             Annotated[Learn, subcommand("learn")],
+            Annotated[Ladder, subcommand("ladder")],
         ],
         arg(name=""),
     ]

@@ -30,14 +30,17 @@ class Train:
 
     task: Annotated[Positional[str], arg(metavar="TASK")]
     """A task of this package (arm_reach) or any Gymnasium id with Box spaces (Pendulum-v1, HalfCheetah-v5)."""
-    preset: str = "default"
-    """Hyperparameters: `default`, or `paper` (Lillicrap et al. 2016)."""
+    algorithm: str = "ddpg"
+    """`ddpg`, or one of the methods that led to it (docs/why-ddpg.md): stochastic_ac, deterministic_ac, off_policy_ac,
+    dqn, naf, q_sampling, q_cem, q_gradient."""
+    preset: str = "ddpg"
+    """DDPG's hyperparameters: `ddpg`, or `paper` (Lillicrap et al. 2016)."""
     steps: int = 100_000
     """Environment steps."""
     seed: int = 0
     """Seed of everything random."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Run directory; must not exist unless --resume. Default: runs/TASK-seedN."""
+    """Run directory; must not exist unless --resume. Default: runs/TASK-seedN, with the name of a baseline before seedN."""
     resume: Flag = False
     """Go on from the last checkpoint in the run directory."""
     control_mode: Literal["effort", "pd"] | None = None
@@ -64,11 +67,13 @@ class Train:
         kwargs = key_values("--task-option", self.task_option)
         if self.control_mode is not None:
             kwargs["control_mode"] = self.control_mode
-        out = self.out or Path("runs") / f"{Path(self.task).name}-seed{self.seed}"
+        baseline = "" if self.algorithm == "ddpg" else f"-{self.algorithm}"
+        out = self.out or Path("runs") / f"{Path(self.task).name}{baseline}-seed{self.seed}"
         run = train(
             TrainConfig(
                 task=task_id(self.task),
                 task_kwargs=kwargs,
+                algorithm=self.algorithm,
                 preset=self.preset,
                 steps=self.steps,
                 seed=self.seed,

@@ -95,10 +95,10 @@ def actor_of(source: str, task: str | None) -> tuple[Act, str, dict[str, Any]]:
     if Path(source).is_dir():
         need("train")
         import_tasks()
-        from ddpg_robot.learn.checkpoint import load_actor
+        from ddpg_robot.learn.checkpoint import load_policy
 
-        actor = load_actor(Path(source))
-        return actor.act, task_id(task or actor.task["task"]), actor.task["task_kwargs"]
+        run = load_policy(Path(source))
+        return run.act, task_id(task or run.task["task"]), run.task["task_kwargs"]
     from ddpg_robot.policy import OnnxPolicy
 
     policy = OnnxPolicy.open(policy_path(source))

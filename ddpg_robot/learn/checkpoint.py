@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import safetensors
 import safetensors.numpy
@@ -15,8 +15,8 @@ import safetensors.torch
 from torch import Tensor
 
 from ddpg_robot.errors import CheckpointError, ConfigError, mismatch
-from ddpg_robot.learn.config import DdpgConfig, agent_from_dict
-from ddpg_robot.learn.ddpg import policy_tensors
+from ddpg_robot.learn.agents import Agent, make_agent, settings_from_dict
+from ddpg_robot.learn.evaluate import Act
 from ddpg_robot.learn.networks import Actor, GreedyPolicy
 from ddpg_robot.learn.normalizer import Normalizer
 from ddpg_robot.learn.replay import Batch, Replay
@@ -114,7 +114,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_best(run: RunDirectory, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-    """Replaces best/actor.safetensors: actor and normaliser, and (in its header) the step and the evaluation."""
+    """Replaces best/actor.safetensors: an agent's `policy_state`, and (in its header) the step and the evaluation."""
     with writing(run.best_file):
         run.best_file.parent.mkdir(parents=True, exist_ok=True)
         write_file(run.best_file, safetensors.torch.save(_contiguous(tensors), metadata={"record": json.dumps(record)}))
@@ -134,7 +134,8 @@ class LoadedActor:
     """Normalised observation (batch, observations) -> action (batch, actions) in [-1, 1]."""
     normalizer: Normalizer
     """Raw observation -> normalised observation."""
-    config: DdpgConfig
+    config: Any
+    """Settings of its agent."""
     task: dict[str, Any]
     """Content of task.json."""
     settings: dict[str, Any]
@@ -149,34 +150,81 @@ class LoadedActor:
         return GreedyPolicy(self.actor, self.normalizer)
 
 
+class LoadedPolicy(NamedTuple):
+    """What acts in a run, of any algorithm."""
+
+    act: Act
+    """Function of a raw observation, shape (observations,), to an action in [-1, 1], shape (actions,)."""
+    task: dict[str, Any]
+    """Content of task.json."""
+    steps: int
+    """Environment steps after which it was saved."""
+
+
+def load_policy(run_dir: Path, which: Literal["best", "last"] = "best") -> LoadedPolicy:
+    """Reads what acts in a run: its actor, or the whole agent where that has none. Raises as `load_actor` does."""
+    run = RunDirectory(run_dir)
+    tensors, steps = _read(run, which)
+    if _has_actor(tensors):
+        return LoadedPolicy(load_actor(run_dir, which).act, run.task(), steps)
+    return LoadedPolicy(_agent(run, tensors).act, run.task(), steps)
+
+
 def load_actor(run_dir: Path, which: Literal["best", "last"] = "best") -> LoadedActor:
     """Reads the actor of a run: that of the best evaluation, or that of the last checkpoint.
 
     Raises:
         RunDirectoryError: not a run directory.
         CheckpointError: nothing saved yet, or damaged.
-        ConfigError: `which` is neither.
+        ConfigError: `which` is neither, or the run's algorithm has no actor.
     """
     run = RunDirectory(run_dir)
+    tensors, steps = _read(run, which)
     settings, task = run.settings(), run.task()
-    config = agent_from_dict(settings["settings"]["agent"])
-    if which == "best":
-        tensors = read_tensors(run.best_file)
-        with safetensors.safe_open(run.best_file, "numpy") as file:
-            steps = json.loads(file.metadata()["record"])["step"]
-    elif which == "last":
-        latest = CheckpointStore(run.checkpoints).latest()
-        if latest is None:
-            raise CheckpointError(mismatch(f"checkpoints in '{run.path}'", "none", "at least one"))
-        tensors = policy_tensors(read_tensors(latest / "agent.safetensors"), config)
-        steps = read_json(latest / "state.json")["step"]
-    else:
-        raise ConfigError(mismatch("which actor", repr(which), "one of the saved ones", ("best", "last")))
+    algorithm = settings["settings"]["algorithm"]
+    if not _has_actor(tensors):
+        found = f"none: {algorithm} searches its actions"
+        raise ConfigError(mismatch(f"actor of run '{run.path}'", found, "an actor network, as of ddpg"))
+    config = settings_from_dict(algorithm, settings["settings"]["agent"])
     actor = Actor(task["observation_size"], task["action_size"], config)
     normalizer = Normalizer(task["observation_size"], config.normalize_observations)
     _load(actor, normalizer, tensors, run.path)
     seed = settings["settings"]["seed"]
     return LoadedActor(actor.eval(), normalizer.eval(), config, task, settings, steps, seed)
+
+
+def _read(run: RunDirectory, which: str) -> tuple[dict[str, Tensor], int]:
+    """What acting needs, as the agent's `policy_state` gave it, and the environment steps after which it was saved."""
+    run.settings()
+    if which == "best":
+        tensors = read_tensors(run.best_file)
+        with safetensors.safe_open(run.best_file, "numpy") as file:
+            return tensors, json.loads(file.metadata()["record"])["step"]
+    if which == "last":
+        latest = CheckpointStore(run.checkpoints).latest()
+        if latest is None:
+            raise CheckpointError(mismatch(f"checkpoints in '{run.path}'", "none", "at least one"))
+        agent = _agent(run, read_tensors(latest / "agent.safetensors"))
+        return agent.policy_state(), read_json(latest / "state.json")["step"]
+    raise ConfigError(mismatch("which actor", repr(which), "one of the saved ones", ("best", "last")))
+
+
+def _agent(run: RunDirectory, tensors: dict[str, Tensor]) -> Agent:
+    """The agent of a run with this state."""
+    settings, task = run.settings()["settings"], run.task()
+    config = settings_from_dict(settings["algorithm"], settings["agent"])
+    agent = make_agent(settings["algorithm"], task["observation_size"], task["action_size"], config, settings["seed"])
+    try:
+        agent.load_state(tensors)
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(
+            mismatch(f"agent in '{run.path}'", f"other tensors ({error})", "those of its settings")
+        ) from error
+    return agent
+
+
+def _has_actor(tensors: dict[str, Tensor]) -> bool:
+    return any(name.startswith("actor.") for name in tensors)
 
 
 def _load(actor: Actor, normalizer: Normalizer, tensors: dict[str, Tensor], where: Path) -> None:

@@ -15,7 +15,7 @@ from ddpg_robot.errors import ConfigError, mismatch
 
 @dataclass(frozen=True)
 class DdpgConfig:
-    """All hyperparameters of one agent. The field values here are those of preset `default`.
+    """All hyperparameters of one agent. The field values here are those of preset `ddpg`.
 
     Actions are in [-1, 1] inside the agent, whatever the task's box is.
     """
@@ -169,7 +169,7 @@ PRESETS: dict[str, DdpgConfig] = {
         noise_sigma_final=0.2,
         noise_theta=0.15,
     ),
-    "default": DdpgConfig(),
+    "ddpg": DdpgConfig(),
 }
 
 
@@ -181,8 +181,10 @@ class TrainConfig:
     """Gymnasium id with Box spaces; `module:id` imports a module that registers it first."""
     task_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the task."""
-    preset: str = "default"
-    """Name of the agent's preset."""
+    algorithm: str = "ddpg"
+    """`ddpg`, or one of the baselines in `agents.ALGORITHMS`."""
+    preset: str = "ddpg"
+    """Name of DDPG's preset; baselines have none."""
     steps: int = 100_000
     """Environment steps of the whole training."""
     seed: int = 0
@@ -215,19 +217,29 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(mismatch("seed", self.seed, "a whole number from 0 to 2^63 - 1"))
 
-    def agent(self, declared: dict[str, Any] | None = None) -> DdpgConfig:
+    @property
+    def label(self) -> str:
+        """What tells this agent from others of the same task: the preset, or the baseline's name."""
+        return self.preset if self.algorithm == "ddpg" else self.algorithm
+
+    def agent_settings(self, declared: dict[str, Any] | None = None) -> Any:
         """The agent's settings: those of the preset, then those that the task declares, then the overrides.
 
-        Preset `paper` is what was published, whatever the task declares.
+        Preset `paper` is what was published, whatever the task declares. Raises ConfigError where a setting is unknown or
+        unsuitable.
         """
-        declared = {} if self.preset == "paper" else declared or {}
-        return resolve_agent(self.preset, {**declared, **self.overrides})
+        from ddpg_robot.learn.agents import resolve_settings  # it knows this module
+
+        return resolve_settings(
+            self.algorithm, self.preset, self.overrides, None if self.preset == "paper" else declared
+        )
 
     def settings(self, declared: dict[str, Any] | None = None) -> dict[str, Any]:
         """Everything that the result depends on, resolved, as JSON data. A resumed run must have the same."""
-        agent = agent_to_dict(self.agent(declared))
-        names = ("task", "task_kwargs", "preset", "steps", "seed", "threads", "eval_every", "eval_episodes")
+        agent = agent_to_dict(self.agent_settings(declared))
+        names = ("task", "task_kwargs", "algorithm", "steps", "seed", "threads", "eval_every", "eval_episodes")
         run = {name: getattr(self, name) for name in names}
+        run["preset"] = self.preset if self.algorithm == "ddpg" else None
         run |= {"final_eval_episodes": self.final_eval_episodes, "log_every": self.log_every}
         run["declared"] = declared or {}  # what the task declares about agents
         return json.loads(json.dumps({**run, "agent": agent}, default=_plain))
@@ -237,29 +249,24 @@ def resolve_agent(preset: str, overrides: dict[str, Any] | None = None) -> DdpgC
     """The preset with some fields replaced. Raises ConfigError on an unknown preset, field, or ill-typed value."""
     if preset not in PRESETS:
         raise ConfigError(mismatch("preset", repr(preset), "a known preset", PRESETS))
-    hints = typing.get_type_hints(DdpgConfig)
+    return with_overrides(PRESETS[preset], overrides or {})
+
+
+def with_overrides(settings: Any, overrides: dict[str, Any]) -> Any:
+    """Settings of any agent with some fields replaced. Raises ConfigError on an unknown field or an ill-typed value."""
+    hints = typing.get_type_hints(type(settings))
+    names = [f.name for f in dataclasses.fields(settings)]  # hints also has what is fixed for an agent
     resolved = {}
-    for name, value in (overrides or {}).items():
-        if name not in hints:
-            raise ConfigError(mismatch("setting", repr(name), "a field of DdpgConfig", hints))
+    for name, value in overrides.items():
+        if name not in names:
+            raise ConfigError(mismatch("setting", repr(name), f"a field of {type(settings).__name__}", names))
         resolved[name] = _coerce(name, value, hints[name])
-    return dataclasses.replace(PRESETS[preset], **resolved)
+    return dataclasses.replace(settings, **resolved)
 
 
-def agent_to_dict(config: DdpgConfig) -> dict[str, Any]:
-    """JSON data of an agent's settings."""
-    return dataclasses.asdict(config) | {
-        "actor_hidden": list(config.actor_hidden),
-        "critic_hidden": list(config.critic_hidden),
-    }
-
-
-def agent_from_dict(data: dict[str, Any]) -> DdpgConfig:
-    """Reverse of `agent_to_dict`. Raises ConfigError naming missing or unknown fields."""
-    expected = {f.name for f in dataclasses.fields(DdpgConfig)}
-    if set(data) != expected:
-        raise ConfigError(mismatch("agent settings", sorted(set(data) ^ expected), "exactly the fields of DdpgConfig"))
-    return resolve_agent("default", data)
+def agent_to_dict(config: Any) -> dict[str, Any]:
+    """JSON data of an agent's settings. `agents.settings_from_dict` is the reverse."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
 
 
 def digest(data: Any) -> str:

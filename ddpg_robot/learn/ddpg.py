@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,8 @@ class Ddpg:
         seed: of the initial weights and of the target smoothing's noise.
     """
 
+    online: ClassVar[bool] = False
+
     def __init__(self, observation_size: int, action_size: int, config: DdpgConfig, seed: int) -> None:
         self.config = config
         self.updates = 0
@@ -68,6 +71,14 @@ class Ddpg:
         """The action of the actor that is evaluated, kept and exported."""
         self.generator = torch.Generator().manual_seed(seed)
         self._smoothing = torch.zeros(config.batch_size, action_size)
+
+    def explore(self, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """The actor's action with noise, in [-1, 1]."""
+        return np.clip(self.mu(observation) + noise, -1.0, 1.0)
+
+    def observe_reward(self, reward: float, done: bool) -> None:
+        """Takes the reward of one step of training, and whether the episode ended with it."""
+        self.returns.observe(reward, done)
 
     @torch.inference_mode()
     def update(self, batch: Batch) -> Losses:
@@ -132,7 +143,10 @@ class Ddpg:
 
     def policy_state(self) -> dict[str, Tensor]:
         """What acting needs: the actor that `act` uses, as `actor`, and the normaliser's statistics."""
-        return policy_tensors(self.state(), self.config)
+        actor = "target_actor." if self.config.averaged_actor else "actor."
+        state = self.state()
+        found = {f"actor.{name[len(actor) :]}": tensor for name, tensor in state.items() if name.startswith(actor)}
+        return found | {name: tensor for name, tensor in state.items() if name.startswith("normalizer_statistics.")}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restores what `state` gave, bit for bit."""
@@ -233,10 +247,3 @@ def quantile_huber(q: Tensor, y: Tensor) -> tuple[float, Tensor]:
     slope = u.clamp(-1.0, 1.0)  # dH/du
     loss = (weight * slope * (u - 0.5 * slope)).mean().item()  # u^2 / 2, and beyond 1 |u| - 1/2
     return loss, weight.mul_(slope).mean(dim=2).mul_(-1.0 / q.numel())
-
-
-def policy_tensors(state: dict[str, Tensor], config: DdpgConfig) -> dict[str, Tensor]:
-    """Picks out of an agent's state what acting needs: `actor.*` and `normalizer_statistics.*`."""
-    actor = "target_actor." if config.averaged_actor else "actor."
-    found = {f"actor.{name[len(actor) :]}": tensor for name, tensor in state.items() if name.startswith(actor)}
-    return found | {name: tensor for name, tensor in state.items() if name.startswith("normalizer_statistics.")}

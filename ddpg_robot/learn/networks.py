@@ -123,6 +123,15 @@ class GreedyPolicy:
         return self._pass.forward(self._input)[0].numpy()
 
 
+def mlp(inputs: int, outputs: int, hidden: tuple[int, ...], layer_norm: bool = False) -> nn.Sequential:
+    """A plain stack of layers, built and initialised as those of actor and critic."""
+    layers: list[nn.Module] = []
+    for units in hidden:
+        layers += _hidden(inputs, units, layer_norm=layer_norm)
+        inputs = units
+    return nn.Sequential(*layers, _linear(inputs, outputs))
+
+
 def _linear(inputs: int, outputs: int, bound: float | None = None) -> nn.Linear:
     """A linear layer, uniform within plus and minus `bound`, or 1/sqrt(fan-in) (Lillicrap et al. 2016, section 7)."""
     layer = nn.Linear(inputs, outputs)

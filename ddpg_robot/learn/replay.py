@@ -61,6 +61,11 @@ class Replay:
         np.take(self.rows, index, axis=0, out=self._batch_rows, mode="clip")
         return self._batch
 
+    def newest(self) -> Batch:
+        """The last transitions that were added, one batch of them."""
+        self._batch_rows[:] = self.slice(self.total - len(self._batch_rows), self.total)
+        return self._batch
+
     def slice(self, first: int, last: int) -> np.ndarray:
         """Copy of the rows number `first` to `last` (excluded), shape (rows, width)."""
         return self.rows[np.arange(first, last) % self.capacity]

@@ -13,7 +13,8 @@ from typing import Any
 
 from ddpg_robot import __version__
 from ddpg_robot.errors import CheckpointError, RunDirectoryError, mismatch
-from ddpg_robot.learn.config import TrainConfig, agent_from_dict, digest
+from ddpg_robot.learn.agents import settings_from_dict
+from ddpg_robot.learn.config import TrainConfig, digest
 
 
 class RunDirectory:
@@ -70,7 +71,8 @@ class RunDirectory:
         if not self.settings_file.is_file():
             raise RunDirectoryError(mismatch("run directory", f"'{self.path}' without settings.json", "a training run"))
         record = read_json(self.settings_file)
-        agent_from_dict(record["settings"]["agent"])
+        algorithm = record["settings"].setdefault("algorithm", "ddpg")  # the only one there was, in older runs
+        settings_from_dict(algorithm, record["settings"]["agent"])
         return record
 
     def task(self) -> dict[str, Any]:

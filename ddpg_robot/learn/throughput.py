@@ -22,7 +22,7 @@ HIDDEN, BATCH = [256, 256], 256
 WARM_UP = 1500
 """Environment steps before the clock runs; learning begins at half of them."""
 
-OURS = ("default", "paper")
+OURS = ("ddpg", "paper")
 """Presets."""
 PEERS = {"sb3_ddpg": "stable_baselines3", "sb3_td3": "stable_baselines3", "sbx_ddpg": "sbx"}
 """Name -> the module that must be installed."""
@@ -59,7 +59,7 @@ def benchmark_train(steps: int = 3000, rounds: int = 3) -> dict[str, Any]:
     def best(name: str) -> float | None:
         return max((statistics.median(v) for (n, _), v in rates.items() if n == name), default=None)
 
-    ours = best("default")
+    ours = best("ddpg")
     assert ours is not None
     result = {
         "task": TASK,

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from ddpg_robot.errors import TrainingError, mismatch
-from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, save_batch, save_best
+from ddpg_robot.learn.agents import Agent, make_agent
+from ddpg_robot.learn.checkpoint import CheckpointStore, load_policy, save_batch, save_best
 from ddpg_robot.learn.config import TrainConfig
-from ddpg_robot.learn.ddpg import Ddpg, Losses
+from ddpg_robot.learn.ddpg import Losses
 from ddpg_robot.learn.evaluate import Act, evaluate_task
 from ddpg_robot.learn.interruption import Interruption
-from ddpg_robot.learn.networks import GreedyPolicy
 from ddpg_robot.learn.noise import WarmupActions, make_noise
 from ddpg_robot.learn.progress import Metrics, ProgressLine
 from ddpg_robot.learn.replay import NStepWindow, Replay
@@ -37,32 +37,34 @@ def train(config: TrainConfig) -> Path:
     with a seed of its own, checkpoints are taken between episodes, and what came after the last one is run again.
 
     Raises:
-        ConfigError: unknown task, preset or setting, or a task without Box spaces.
+        ConfigError: unknown task, algorithm, preset or setting, a task without Box spaces, or one too large for a grid.
         RunDirectoryError: the directory exists and `resume` is off.
         CheckpointError: other settings on resume, a damaged checkpoint, or a full disk.
         TrainingError: an observation, reward or loss is not finite.
         SystemExit: 130 after SIGINT or SIGTERM, once the state is saved.
     """
-    config.agent()  # raises before a task is made
+    config.agent_settings()  # raises before a task is made
     torch.set_num_threads(config.threads)
     with open_task(config.task, config.task_kwargs) as task, open_task(config.task, config.task_kwargs) as test_task:
+        agent_config = config.agent_settings(task.agent_settings)
+        agent = make_agent(config.algorithm, task.observation_size, task.action_size, agent_config, config.seed)
         run = RunDirectory.prepare(config, task.describe())
         if not run.evaluation_file.is_file():  # its last file
-            Training(config, run, task, test_task).run()
+            Training(config, run, task, test_task, agent).run()
     return run.path
 
 
 class Training:
     """The state of one run and its loop."""
 
-    def __init__(self, config: TrainConfig, run: RunDirectory, task: Task, test_task: Task) -> None:
+    def __init__(self, config: TrainConfig, run: RunDirectory, task: Task, test_task: Task, agent: Agent) -> None:
         self.config = config
         self.run_directory = run
         self.task = task
         self.test_task = test_task
         self.store = CheckpointStore(run.checkpoints)
-        agent_config = config.agent(task.agent_settings)
-        self.agent = Ddpg(task.observation_size, task.action_size, agent_config, config.seed)
+        self.agent = agent
+        agent_config = agent.config
         self.replay = Replay(
             agent_config.replay_capacity, task.observation_size, task.action_size, agent_config.batch_size
         )
@@ -128,7 +130,7 @@ class Training:
                 self.replay, observation, action, step.reward, step.observation, step.terminated, step.truncated
             )
             self.agent.normalizer.observe(step.observation)
-            self.agent.returns.observe(step.reward, done)
+            self.agent.observe_reward(step.reward, done)
             observation = step.observation
             total += step.reward
             length += 1
@@ -150,13 +152,13 @@ class Training:
         self.line.update(self.step, *self._recent_means())
 
     def _explore(self, observation: np.ndarray) -> np.ndarray:
-        """The action to take: random during the warm-up, then the actor's with noise; shape (actions,)."""
+        """The action to take: random during the warm-up, then the agent's; shape (actions,)."""
         config = self.agent.config
         if self.step < config.warmup_steps:
             return self.warmup.sample()
         fraction = self.step / self.config.steps
         sigma = config.noise_sigma + (config.noise_sigma_final - config.noise_sigma) * fraction
-        return np.clip(self.agent.mu(observation) + self.noise.sample(sigma), -1.0, 1.0)
+        return self.agent.explore(observation, self.noise.sample(sigma))
 
     def _learn(self) -> None:
         config = self.agent.config
@@ -164,7 +166,7 @@ class Training:
             return
         self.agent.set_progress(self.step / self.config.steps)
         for _ in range(config.updates_per_step):
-            batch = self.replay.sample(self.rngs["replay"])
+            batch = self.replay.newest() if self.agent.online else self.replay.sample(self.rngs["replay"])
             losses = self.agent.update(batch)
             if not math.isfinite(losses.critic) or not math.isfinite(losses.actor or 0.0):
                 save_batch(self.run_directory.bad_batch_file, batch)
@@ -240,8 +242,8 @@ class Training:
         last = self._run_evaluation(episodes, self.agent.act)
         best = None
         if self.run_directory.best_file.is_file():
-            loaded = load_actor(self.run_directory.path, "best")
-            best = self._run_evaluation(episodes, GreedyPolicy(loaded.actor, loaded.normalizer))
+            loaded = load_policy(self.run_directory.path, "best")
+            best = self._run_evaluation(episodes, loaded.act)
         if self.stop.requested or last is None:
             raise SystemExit(130)
         self._write_evaluation(last)

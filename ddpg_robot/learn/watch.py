@@ -50,9 +50,9 @@ class Watch:
         text = f"warning: Q diverges: its mean {q_mean:.3g} is beyond {bound:.3g}, the largest reward / (1 - gamma). "
         return self._once("Q", text + "Try a smaller critic_lr or tau, or critic_layer_norm=true")
 
-    def slope(self, slope: float) -> str | None:
-        """Takes the mean slope of the actor's tanh over a batch, from 0 (saturated) to 1."""
-        if slope >= FLAT_SLOPE:
+    def slope(self, slope: float | None) -> str | None:
+        """Takes the mean slope of the actor's tanh over a batch, from 0 (saturated) to 1; None without an actor."""
+        if slope is None or slope >= FLAT_SLOPE:
             return None
         text = f"warning: the actor is saturated: the mean slope of its tanh is {slope:.1g}, so it hardly learns. "
         return self._once(

@@ -35,7 +35,7 @@ def export_run(
     Raises:
         RunDirectoryError: not a run directory.
         CheckpointError: nothing is saved in it, or it is damaged.
-        ConfigError: the run's task has no robot.
+        ConfigError: the run's task has no robot, or its algorithm no actor.
         ParityError: the graph differs from torch; no file is written.
         PolicyFileError: the file could not be written.
     """
@@ -65,8 +65,8 @@ def _training_record(run_dir: Path, loaded: LoadedActor) -> TrainingRecord:
     return TrainingRecord(
         task=loaded.task["task"],
         task_hash=loaded.task["task_hash"],
-        algorithm="DDPG",
-        preset=loaded.settings["settings"]["preset"],
+        algorithm=loaded.settings["settings"]["algorithm"].upper(),
+        preset=loaded.settings["settings"]["preset"] or "none",
         config_hash=loaded.settings["config_hash"],
         seed=loaded.seed,
         steps=loaded.steps,

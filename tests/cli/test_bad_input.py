@@ -29,7 +29,14 @@ def test_an_unknown_task_lists_tasks_and_close_gymnasium_ids(refused: Refused) -
 
 
 def test_an_unknown_preset_lists_the_presets(refused: Refused) -> None:
-    assert "(valid choices: default, paper)" in refused(*PENDULUM, "--preset", "papr")
+    assert "(valid choices: ddpg, paper)" in refused(*PENDULUM, "--preset", "papr")
+
+
+def test_an_unknown_algorithm_lists_the_algorithms_and_baselines_have_no_presets(refused: Refused) -> None:
+    assert "q_sampling" in refused(*PENDULUM, "--algorithm", "sac").partition("valid choices: ddpg")[2]
+    assert "presets are ddpg's" in refused(*PENDULUM, "--algorithm", "naf", "--preset", "paper")
+    assert "memory_gb" in refused(*PENDULUM, "--algorithm", "dqn", "--set", "tau=1").partition("valid choices")[2]
+    assert "action grid" in refused(*PENDULUM, "--algorithm", "dqn", "--set", "bins=99999999")
 
 
 def test_an_unknown_hyperparameter_lists_those_there_are(refused: Refused) -> None:

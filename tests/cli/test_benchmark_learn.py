@@ -39,13 +39,13 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_benchmark_leaves_and_publishes_json_and_table(benchmark: Path) -> None:
-    result = json.loads((benchmark / "learn_gym_default.json").read_text())
+    result = json.loads((benchmark / "learn_gym_ddpg.json").read_text())
     assert result["incomplete"] == []
     assert [run["seed"] for run in result["tasks"]["Pendulum-v1"]["runs"]] == [0, 1]
     assert all(run["finished"] and run["curve"]["step"] == [300] for run in result["tasks"]["Pendulum-v1"]["runs"])
     assert result["settings"]["actor_hidden"] == [8]
     assert {"torch", "gymnasium", "ddpg_robot"} <= result["versions"].keys()
-    assert "| Pendulum-v1 |" in (benchmark / "learn_gym_default.md").read_text()
+    assert "| Pendulum-v1 |" in (benchmark / "learn_gym_ddpg.md").read_text()
     for path in benchmark.glob("learn_*"):
         assert (benchmark.parent / "docs" / path.name).read_bytes() == path.read_bytes()
 
@@ -57,7 +57,7 @@ def test_runs_that_are_finished_are_not_trained_again(benchmark: Path) -> None:
 
 
 def test_without_matplotlib_the_json_is_written_and_the_extra_named(benchmark: Path) -> None:
-    (benchmark / "learn_gym_default.json").unlink()
+    (benchmark / "learn_gym_ddpg.json").unlink()
     program = (
         "import sys; sys.modules['matplotlib'] = None; from ddpg_robot.cli import main; "
         f"main({command(benchmark, '--seeds', 0, 1, '--collect-only')!r})"
@@ -65,7 +65,7 @@ def test_without_matplotlib_the_json_is_written_and_the_extra_named(benchmark: P
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done
     assert 'no matplotlib, expected extra bench. pip install "ddpg-robot[bench]"' in done.stderr
-    assert (benchmark / "learn_gym_default.json").exists()
+    assert (benchmark / "learn_gym_ddpg.json").exists()
 
 
 def test_another_benchmark_is_not_mixed_in(benchmark: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +80,7 @@ def test_a_run_that_fails_is_named_and_does_not_stop_the_others(tmp_path: Path) 
     assert done.returncode == 1, done
     last = done.stderr.splitlines()[-1]
     assert last.startswith("failed: CartPole-v1 seed 0, exit code 2: error: action space of task 'CartPole-v1'")
-    result = json.loads((tmp_path / "out" / "learn_gym_default.json").read_text())
+    result = json.loads((tmp_path / "out" / "learn_gym_ddpg.json").read_text())
     assert [row["task"] for row in result["incomplete"]] == ["CartPole-v1"]
     assert result["tasks"]["Pendulum-v1"]["runs"][0]["finished"]
 
@@ -109,7 +109,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(
     assert ends([*words, "--collect-only"]) == 0
     assert "Not finished: Pendulum-v1 seed 0 (step" in capsys.readouterr().out
     assert ends(words) == 0
-    result = json.loads((out / "learn_gym_default.json").read_text())
+    result = json.loads((out / "learn_gym_ddpg.json").read_text())
     assert result["incomplete"] == []
     for run in runs:
         steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()]
@@ -119,8 +119,11 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--suite", "gim"], "suite: found 'gim', expected a known suite (valid choices: arm, gym)"),
+        (["--suite", "gim"], "suite: found 'gim', expected a known suite (valid choices: arm, gym, ladder)"),
         (["--preset", "papr"], "preset: found 'papr', expected a known preset (valid choices:"),
+        (["--algorithm", "sac"], "algorithm: found 'sac', expected a known algorithm (valid choices: ddpg,"),
+        (["--algorithm", "dqn", "--preset", "paper"], "expected none: presets are ddpg's, and this is dqn"),
+        (["--algorithm", "dqn", "--peer", "sb3_td3"], "--peer and --algorithm: found sb3_td3 and dqn"),
         (["--tasks", "Hoper-v5"], "task: found 'Hoper-v5', expected a task or a Gymnasium id (valid choices: Hopper"),
         (["--suite", "arm", "--tasks", "arm_reech"], "(valid choices: arm_reach_effort, arm_reach_pd)"),
         (["--tasks", "Hopper-v5", "Hopper-v5"], "tasks: found Hopper-v5 Hopper-v5, expected each task once"),
@@ -146,10 +149,10 @@ def test_bad_input_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("what", ["inference", "loop", "train", "learn"])
+@pytest.mark.parametrize("what", ["inference", "loop", "train", "learn", "ladder"])
 def test_each_benchmark_has_its_own_options(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(["benchmark", what, "--help"]) == 0
     shown = capsys.readouterr().out
-    own = {"inference": "--seconds", "loop": "--rate", "train": "--rounds", "learn": "--suite"}
+    own = {"inference": "--seconds", "loop": "--rate", "train": "--rounds", "learn": "--suite", "ladder": "--repeats"}
     assert own[what] in shown
     assert ("--policy" in shown) == (what in ("inference", "loop"))

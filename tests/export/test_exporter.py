@@ -205,7 +205,7 @@ def test_a_run_becomes_a_policy_that_acts_as_the_run_does(trained, tmp_path):
     assert manifest.parity.max_abs_error <= TOLERANCE
     training = manifest.training
     assert training.task == "ddpg_robot/ArmReach-v0"
-    assert (training.algorithm, training.preset, training.seed) == ("DDPG", "default", 0)
+    assert (training.algorithm, training.preset, training.seed) == ("DDPG", "ddpg", 0)
     assert 0 < training.steps <= 400
     assert training.evaluation["episodes"] == 1
     assert "per_episode" not in training.evaluation

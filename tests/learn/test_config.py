@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ddpg_robot.errors import ConfigError
-from ddpg_robot.learn.config import TrainConfig, agent_from_dict, agent_to_dict, resolve_agent
+from ddpg_robot.learn.agents import settings_from_dict
+from ddpg_robot.learn.config import TrainConfig, agent_to_dict, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
 
 
@@ -57,9 +58,9 @@ def test_paper_networks_start_within_the_published_bounds():
 
 
 def test_every_setting_survives_json():
-    for preset in ("paper", "default"):
+    for preset in ("paper", "ddpg"):
         config = resolve_agent(preset)
-        assert agent_from_dict(agent_to_dict(config)) == config
+        assert settings_from_dict("ddpg", agent_to_dict(config)) == config
 
 
 @pytest.mark.parametrize(
@@ -79,11 +80,11 @@ def test_every_setting_survives_json():
 )
 def test_wrong_settings_are_named(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        resolve_agent("default", overrides)
+        resolve_agent("ddpg", overrides)
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"preset: found 'best'.*valid choices: default, paper"):
+    with pytest.raises(ConfigError, match=r"preset: found 'best'.*valid choices: ddpg, paper"):
         resolve_agent("best")
 
 
@@ -104,9 +105,7 @@ def test_same_seed_gives_the_same_weights_and_leaves_torch_alone():
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    one, two, other = (
-        Ddpg(3, 1, resolve_agent("default"), seed=s).state()["critics.0.after.0.weight"] for s in (1, 1, 2)
-    )
+    one, two, other = (Ddpg(3, 1, resolve_agent("ddpg"), seed=s).state()["critics.0.after.0.weight"] for s in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     assert torch.equal(torch.rand(1), expected)

@@ -17,14 +17,14 @@ from ddpg_robot.learn.replay import Batch, Replay
 
 SMALL = {"actor_hidden": (16, 12), "critic_hidden": (16, 12), "batch_size": 32, "replay_capacity": 100}
 VARIANTS = {
-    "default": resolve_agent("default", SMALL),
+    "ddpg": resolve_agent("ddpg", SMALL),
     "paper": resolve_agent("paper", SMALL),
-    "penalty": resolve_agent("default", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
+    "penalty": resolve_agent("ddpg", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
     "two critics, scaled rewards": resolve_agent(
-        "default", {**SMALL, "critics": 2, "dropped_values": 1, "value_scale": 10.0}
+        "ddpg", {**SMALL, "critics": 2, "dropped_values": 1, "value_scale": 10.0}
     ),
-    "quantiles": resolve_agent("default", {**SMALL, "critics": 2, "quantiles": 7, "dropped_values": 3}),
-    "late action": resolve_agent("default", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
+    "quantiles": resolve_agent("ddpg", {**SMALL, "critics": 2, "quantiles": 7, "dropped_values": 3}),
+    "late action": resolve_agent("ddpg", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
 }
 
 
@@ -126,22 +126,22 @@ def critic_loss_of(agent: Ddpg, reward: float, discount: float) -> float:
 
 def test_critic_target_is_reward_plus_discounted_target_value():
     # y = 2 + 0.9 * 10 = 11, loss = (0 - 11)^2
-    assert critic_loss_of(constant_agent(10.0, VARIANTS["default"]), 2.0, 0.9) == pytest.approx(121.0)
+    assert critic_loss_of(constant_agent(10.0, VARIANTS["ddpg"]), 2.0, 0.9) == pytest.approx(121.0)
 
 
 def test_critic_target_after_termination_is_the_reward_alone():
-    assert critic_loss_of(constant_agent(10.0, VARIANTS["default"]), 2.0, 0.0) == pytest.approx(4.0)
+    assert critic_loss_of(constant_agent(10.0, VARIANTS["ddpg"]), 2.0, 0.0) == pytest.approx(4.0)
 
 
 def test_of_two_critics_targets_take_the_smaller_value():
-    agent = constant_agent(10.0, resolve_agent("default", {**SMALL, "critics": 2, "dropped_values": 1}))
+    agent = constant_agent(10.0, resolve_agent("ddpg", {**SMALL, "critics": 2, "dropped_values": 1}))
     agent.target_critics.module[1].after[-1].bias.fill_(4.0)
     # y = 2 + 0.9 * 4 = 5.6 for both critics: loss = 2 * (0 - 5.6)^2
     assert critic_loss_of(agent, 2.0, 0.9) == pytest.approx(2 * 5.6**2)
 
 
 def test_the_largest_quantiles_of_all_critics_are_left_out_of_targets():
-    agent = constant_agent(0.0, resolve_agent("default", {**SMALL, "critics": 2, "quantiles": 2, "dropped_values": 2}))
+    agent = constant_agent(0.0, resolve_agent("ddpg", {**SMALL, "critics": 2, "quantiles": 2, "dropped_values": 2}))
     for critic, values in zip(agent.target_critics.module, ((1.0, 8.0), (6.0, 3.0)), strict=True):
         critic.after[-1].bias[:] = torch.tensor(values)
     # Targets 1 and 3 are left. Quantile Huber of q = 0: both u > 1, so H = 0.5 and 2.5; tau = 1/4 and 3/4; two critics.
@@ -157,9 +157,7 @@ def test_returns_are_those_of_every_step_to_the_end_of_its_episode():
 
 
 def test_a_change_of_the_returns_unit_leaves_the_values_as_they_are():
-    agent = Ddpg(
-        5, 2, resolve_agent("default", {**SMALL, "critics": 2, "value_scale": 10.0, "critic_lr": 1e-30}), seed=0
-    )
+    agent = Ddpg(5, 2, resolve_agent("ddpg", {**SMALL, "critics": 2, "value_scale": 10.0, "critic_lr": 1e-30}), seed=0)
     batch = random_batch(agent)
     before = agent.update(batch).q_mean
     rms = agent.returns.rms
@@ -171,7 +169,7 @@ def test_a_change_of_the_returns_unit_leaves_the_values_as_they_are():
 
 def test_actor_climbs_the_action_value():
     """With Q(s, a) = a, the policy gradient raises the action; by hand: d mean Q / d bias = 1 - a^2."""
-    config = resolve_agent("default", {**SMALL, "critic_layer_norm": False, "critic_lr": 1e-30})
+    config = resolve_agent("ddpg", {**SMALL, "critic_layer_norm": False, "critic_lr": 1e-30})
     agent = Ddpg(1, 1, config, seed=0)
     first, last = agent.critics[0].after[0], agent.critics[0].after[-1]
     for parameter in agent.critics.parameters():
@@ -199,13 +197,13 @@ def test_target_network_moves_by_tau():
 
 
 def test_actor_is_updated_at_every_nth_update_of_the_critic():
-    agent = Ddpg(5, 2, resolve_agent("default", {**SMALL, "actor_delay": 3}), seed=0)
+    agent = Ddpg(5, 2, resolve_agent("ddpg", {**SMALL, "actor_delay": 3}), seed=0)
     batch = random_batch(agent)
     assert [agent.update(batch).actor is not None for _ in range(6)] == [True, False, False, True, False, False]
 
 
 def test_step_sizes_fall_linearly_to_their_final_fraction():
-    agent = Ddpg(5, 2, resolve_agent("default", {**SMALL, "lr_final_fraction": 0.1, "actor_lr": 1e-3}), seed=0)
+    agent = Ddpg(5, 2, resolve_agent("ddpg", {**SMALL, "lr_final_fraction": 0.1, "actor_lr": 1e-3}), seed=0)
     agent.set_progress(0.5)
     assert agent.actor_optimizer.lr == pytest.approx(0.55e-3)
     agent.set_progress(1.0)
@@ -236,7 +234,7 @@ def test_acting_equals_the_actor_module():
 
 
 def test_normalizer_gives_mean_zero_and_deviation_one():
-    agent = Ddpg(3, 1, VARIANTS["default"], seed=0)
+    agent = Ddpg(3, 1, VARIANTS["ddpg"], seed=0)
     samples = np.random.default_rng(0).normal([5.0, -3.0, 0.0], [2.0, 0.01, 100.0], (5000, 3)).astype(np.float32)
     for sample in samples:
         agent.normalizer.observe(sample)

@@ -120,5 +120,5 @@ def test_warmup_actions_are_uniform_and_held_in_every_other_episode(episode, rep
 
 def test_settings_choose_the_noise():
     rng = np.random.default_rng(0)
-    assert isinstance(make_noise(resolve_agent("default", {"noise": "gaussian"}), 2, rng), GaussianNoise)
+    assert isinstance(make_noise(resolve_agent("ddpg", {"noise": "gaussian"}), 2, rng), GaussianNoise)
     assert isinstance(make_noise(resolve_agent("paper"), 2, rng), OrnsteinUhlenbeckNoise)

@@ -39,7 +39,7 @@ except DdpgRobotError as error:
 STEPS = 2000
 
 
-def start(out: Path, environment: dict, preset="default", every_s=0.0, steps=STEPS) -> subprocess.Popen:
+def start(out: Path, environment: dict, preset="ddpg", every_s=0.0, steps=STEPS) -> subprocess.Popen:
     command = [sys.executable, "-c", PROGRAM, str(out), preset, str(every_s), str(steps)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -74,7 +74,7 @@ def final_state(out: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return tensors, state
 
 
-@pytest.mark.parametrize(("preset", "kills"), [("default", 2), ("paper", 1)])
+@pytest.mark.parametrize(("preset", "kills"), [("ddpg", 2), ("paper", 1)])
 def test_killed_training_resumes_bit_for_bit(tmp_path, subprocess_environment, preset, kills):
     whole = start(tmp_path / "whole", subprocess_environment, preset, every_s=1e9)
     killed_at = []

@@ -11,6 +11,7 @@ import pytest
 
 from ddpg_robot.errors import ConfigError, RunDirectoryError
 from ddpg_robot.learn.config import TrainConfig
+from ddpg_robot.learn.rundir import write_json
 from ddpg_robot.learn.suite.collect import bootstrap_interval, collect, iqm, read_result, write_result
 from ddpg_robot.learn.suite.draw import curves, draw
 from ddpg_robot.learn.suite.plan import Plan, Run
@@ -141,6 +142,24 @@ def test_published_figures_and_other_benchmarks_stand_beside_ours(tmp_path: Path
     assert "Gym v1 to v4" in page
 
 
+def test_many_other_benchmarks_stand_in_rows_of_their_own(tmp_path: Path) -> None:
+    asked = dataclasses.replace(plan(tmp_path / "bench", seeds=(0,), algorithm="naf"), suite="ladder")
+    write_rows(asked.runs()[0], [3000.0])
+    write_json(asked.runs()[0].files.evaluation_file, {})
+    result = collect(asked)
+    assert result["name"] == "learn_ladder_naf"
+    page = markdown(result, [result | {"name": f"learn_ladder_{name}"} for name in ("ddpg", "dqn", "q_cem")])
+    assert [line.split("|")[1].strip() for line in page.splitlines()[-4:]] == ["naf", "ddpg", "dqn", "q_cem"]
+    assert "3,000 ± 0.0; 0  " in page
+    assert "Tianshou" not in page  # those figures are for runs of 1M steps
+
+
+def test_a_baseline_is_trained_by_the_command_line_that_names_it(tmp_path: Path) -> None:
+    words = " ".join(plan(tmp_path / "bench", algorithm="q_cem", overrides={"elites": 4}).runs()[0].command())
+    assert "--algorithm q_cem" in words
+    assert "--set elites=4" in words
+
+
 def test_curves_end_where_their_run_has_come_to() -> None:
     runs = [
         {"curve": {"step": [100, 300], "return_mean": [0.0, 2.0]}},
@@ -173,7 +192,7 @@ def test_more_tasks_and_seeds_join_a_benchmark_but_other_settings_do_not(tmp_pat
     with pytest.raises(RunDirectoryError, match=r"another benchmark: gamma: found 0.97, expected 0.5. Choose another"):
         plan(tmp_path / "bench", overrides={"gamma": 0.5}).recorded()
     with (
-        pytest.raises(RunDirectoryError, match="preset: found 'default', expected 'paper'"),
+        pytest.raises(RunDirectoryError, match="preset: found 'ddpg', expected 'paper'"),
         plan(tmp_path / "bench", preset="paper").opened(),
     ):
         pass

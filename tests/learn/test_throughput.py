@@ -6,7 +6,7 @@ from ddpg_robot.learn.throughput import format_throughput, main
 
 
 def test_a_contestant_prints_its_rate_in_steps_per_second(capsys):
-    main(["default", "1", "250"])
+    main(["ddpg", "1", "250"])
     assert 1 < float(capsys.readouterr().out.splitlines()[-1]) < 1e5
 
 

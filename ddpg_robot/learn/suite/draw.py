@@ -10,11 +10,11 @@ import numpy as np
 
 from ddpg_robot.errors import MissingExtraError, mismatch
 from ddpg_robot.learn.suite.collect import CURVE_POINTS
-from ddpg_robot.learn.suite.published import PUBLISHED
+from ddpg_robot.learn.suite.published import PUBLISHED, published
 from ddpg_robot.learn.suite.table import main_score
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""Of this benchmark and of those beside it (Okabe and Ito's, which colour-blind people tell apart)."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a600", "#777777", "#5b2a86")
+"""Of this benchmark and of those beside it (the first six are Okabe and Ito's, which colour-blind people tell apart)."""
 LINES = ("#000000", "#888888", "#cc8800", "#aa3377")
 """Colours of published figures."""
 PANEL = (3.7, 2.7)
@@ -70,7 +70,7 @@ def _panel(axes: Any, name: str, results: list[dict[str, Any]]) -> dict[str, Any
         label = f"{result['name'].removeprefix('learn_')}: mean and range of {len(result['seeds'])} seeds"
         axes.fill_between(steps, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.2, lw=0)
         (handles[label],) = axes.plot(steps, np.nanmean(values, axis=0), color=colour, lw=1.5)
-    for (title, figures), colour in zip(PUBLISHED.items(), LINES):
+    for (title, figures), colour in zip(published(results[0]).items(), LINES):
         if name in figures:
             handles[title] = axes.axhline(figures[name].value, color=colour, lw=1.2, ls=":")
     axes.set_title(name, fontsize=11)

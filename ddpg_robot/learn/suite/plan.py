@@ -61,7 +61,8 @@ class Run:
         config = self.config
         if isinstance(config, PeerConfig):
             return config.command()
-        words = ["train", config.task, "--preset", config.preset, "--steps", config.steps, "--seed", config.seed]
+        words = ["train", config.task, "--algorithm", config.algorithm, "--preset", config.preset]
+        words += ["--steps", config.steps, "--seed", config.seed]
         for option, pairs in (("--task-option", config.task_kwargs), ("--set", config.overrides)):
             for key, value in pairs.items():
                 words += [option, f"{key}={json.dumps(value)}"]
@@ -76,7 +77,7 @@ class Plan:
     """A benchmark: every task with every seed, all else the same.
 
     Raises:
-        ConfigError: no seeds, a seed twice or out of range, or an unknown preset, peer or setting.
+        ConfigError: no seeds, a seed twice or out of range, or an unknown algorithm, preset, peer or setting.
     """
 
     suite: str
@@ -100,7 +101,7 @@ class Plan:
     @property
     def name(self) -> str:
         """Stem of the files that the benchmark writes."""
-        return f"learn_{self.suite}_{self.template.preset}"
+        return f"learn_{self.suite}_{self.template.label}"
 
     def runs(self) -> list[Run]:
         """All runs, the first seed of every task before the second seed of any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Figure(NamedTuple):
@@ -34,6 +34,12 @@ PUBLISHED: dict[str, dict[str, Figure]] = {
     },
 }
 """Column of the table -> task -> figure."""
+
+
+def published(result: dict[str, Any]) -> dict[str, dict[str, Figure]]:
+    """The figures that stand beside a benchmark: none where its runs are made much shorter, as in suite `ladder`."""
+    return PUBLISHED if result["suite"] == "gym" else {}
+
 
 NOTE = (
     "Published figures are for 1M steps of older versions of the tasks (Gym v1 to v4). Tianshou's "

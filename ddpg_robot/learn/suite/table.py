@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ddpg_robot.learn.suite.collect import LAST_EVALUATIONS
-from ddpg_robot.learn.suite.published import NOTE, PUBLISHED
+from ddpg_robot.learn.suite.published import NOTE, published
+
+MANY = 3
+"""So many other benchmarks stand better in rows of their own than in columns."""
 
 
 def markdown(result: dict[str, Any], beside: list[dict[str, Any]]) -> str:
@@ -13,10 +16,12 @@ def markdown(result: dict[str, Any], beside: list[dict[str, Any]]) -> str:
 
     Args:
         result: of `collect`.
-        beside: results of other benchmarks of the same tasks, for a column each.
+        beside: results of other benchmarks of the same tasks, for a column each; many of them in a table of their own.
     """
     tasks = result["tasks"]
-    columns = {title: figures for title, figures in PUBLISHED.items() if figures.keys() & tasks.keys()}
+    columns = {title: figures for title, figures in published(result).items() if figures.keys() & tasks.keys()}
+    compared = [comparison([result, *beside])] if len(beside) >= MANY else []
+    beside = [] if compared else beside
     others = [f"{other['name']}, {other['settings']['steps']:,} steps" for other in beside]
     rows = [["task", "final, mean ± std", "IQM [95 % CI]", "max", *others, *columns]]
     for name, task in tasks.items():
@@ -30,7 +35,22 @@ def markdown(result: dict[str, Any], beside: list[dict[str, Any]]) -> str:
             source = f" ({figure.source})" if figure and figure.source else ""
             row.append(f"{_number(figure.value)}{source}" if figure else "")
         rows.append(row)
-    return "\n\n".join([*_head(result), _aligned(rows), *([NOTE] if columns else [])]) + "\n"
+    return "\n\n".join([*_head(result), _aligned(rows), *compared, *([NOTE] if columns else [])]) + "\n"
+
+
+def comparison(results: list[dict[str, Any]]) -> str:
+    """A table with one row per benchmark: final score on each task, mean and deviation, and the mean time of a run."""
+    names = list(results[0]["tasks"])
+    rows = [["", *(f"{name}, final; min per run" for name in names)]]
+    for result in results:
+        row = [result["name"].removeprefix(f"learn_{result['suite']}_")]
+        for name in names:
+            task = result["tasks"].get(name, {"statistics": {}, "runs": []})
+            score = _cells(task["statistics"].get(main_score(task)), main_score(task))[0]
+            times = [run["time_s"] / 60 for run in task["runs"] if run["finished"]]
+            row.append(f"{score}; {sum(times) / len(times):.0f}" if times else score)
+        rows.append(row)
+    return _aligned(rows)
 
 
 def main_score(task: dict[str, Any]) -> str:
