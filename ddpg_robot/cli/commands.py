@@ -37,6 +37,8 @@ class Train:
     """DDPG's hyperparameters: `ddpg`, or `paper` (Lillicrap et al. 2016)."""
     steps: int = 100_000
     """Environment steps."""
+    envs: int = 1
+    """Environments that take turns; with --set updates_per_step=0.125 eight of them share an update."""
     seed: int = 0
     """Seed of everything random."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
@@ -76,6 +78,7 @@ class Train:
                 algorithm=self.algorithm,
                 preset=self.preset,
                 steps=self.steps,
+                envs=self.envs,
                 seed=self.seed,
                 out=out,
                 resume=self.resume,

@@ -54,8 +54,8 @@ class Agent(Protocol):
         """The action to learn from, (actions,) in [-1, 1]; `noise` is the trainer's, (actions,), to add or to ignore."""
         ...
 
-    def observe_reward(self, reward: float, done: bool) -> None:
-        """Takes the reward of one step of training, and whether the episode ended with it."""
+    def observe_episode(self, rewards: list[float]) -> None:
+        """Takes the rewards of an episode of training that is over."""
         ...
 
     def update(self, batch: Batch) -> Losses:

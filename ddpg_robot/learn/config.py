@@ -31,9 +31,12 @@ class DdpgConfig:
     """Critics that differ in their initial weights alone."""
     quantiles: int = 1
     """1: a critic says the mean of the return. More: so many of its quantiles, at equal distances (Dabney et al. 2018)."""
+    newest_in_targets: bool = False
+    """Beside the target critics' values stand those of the critics themselves; see `dropped_values`."""
     dropped_values: int = 0
     """So many of the largest values, of all critics and quantiles together, are left out of the targets: 1 of two critics'
-    is clipped double Q-learning (Fujimoto et al. 2018), some of many quantiles are truncated (Kuznetsov et al. 2020)."""
+    is clipped double Q-learning (Fujimoto et al. 2018), some of many quantiles are truncated (Kuznetsov et al. 2020), and 1
+    of a single critic with `newest_in_targets` is the smaller of the target critic's and the critic's own value."""
     critic_layer_norm: bool = True
     """Layer normalisation after each hidden linear layer of the critic."""
     batch_norm: bool = False
@@ -58,8 +61,8 @@ class DdpgConfig:
     """Transitions per update."""
     replay_capacity: int = 1_000_000
     """Transitions kept; the oldest are overwritten."""
-    updates_per_step: int = 1
-    """Critic updates per environment step, after the warm-up."""
+    updates_per_step: float = 1.0
+    """Critic updates per environment step, after the warm-up; 0.25: one at every fourth step."""
     actor_delay: int = 2
     """The actor is updated at every n-th update of the critic."""
     target_noise: float = 0.1
@@ -116,8 +119,9 @@ class DdpgConfig:
         for name in ("actor_hidden", "critic_hidden"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "at least one positive number"))
-        if not 0 <= self.dropped_values < self.critics * self.quantiles:
-            expected = f"less than critics * quantiles = {self.critics * self.quantiles}"
+        values = self.critics * self.quantiles * (1 + self.newest_in_targets)
+        if not 0 <= self.dropped_values < values:
+            expected = f"less than the number of values, {values}"
             raise ConfigError(mismatch("dropped_values", self.dropped_values, expected))
         if self.noise not in NOISES:
             raise ConfigError(mismatch("noise", self.noise, "a kind of noise", NOISES))
@@ -139,6 +143,7 @@ PRESETS: dict[str, DdpgConfig] = {
         critic_action_layer=1,
         critics=1,
         quantiles=1,
+        newest_in_targets=False,
         dropped_values=0,
         critic_layer_norm=False,
         batch_norm=True,
@@ -187,6 +192,8 @@ class TrainConfig:
     """Name of DDPG's preset; baselines have none."""
     steps: int = 100_000
     """Environment steps of the whole training."""
+    envs: int = 1
+    """Environments that take turns. Evaluations and checkpoints come when all of their episodes are over."""
     seed: int = 0
     """Seed of everything random in the run."""
     out: Path = Path("runs/train")
@@ -211,7 +218,7 @@ class TrainConfig:
     """Environment steps between rows of metrics.jsonl and TensorBoard."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "threads", "eval_every", "eval_episodes", "final_eval_episodes", "log_every"):
+        for name in ("steps", "envs", "threads", "eval_every", "eval_episodes", "final_eval_episodes", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "a positive whole number"))
         if not 0 <= self.seed < 2**63:
@@ -237,7 +244,7 @@ class TrainConfig:
     def settings(self, declared: dict[str, Any] | None = None) -> dict[str, Any]:
         """Everything that the result depends on, resolved, as JSON data. A resumed run must have the same."""
         agent = agent_to_dict(self.agent_settings(declared))
-        names = ("task", "task_kwargs", "algorithm", "steps", "seed", "threads", "eval_every", "eval_episodes")
+        names = ("task", "task_kwargs", "algorithm", "steps", "envs", "seed", "threads", "eval_every", "eval_episodes")
         run = {name: getattr(self, name) for name in names}
         run["preset"] = self.preset if self.algorithm == "ddpg" else None
         run |= {"final_eval_episodes": self.final_eval_episodes, "log_every": self.log_every}

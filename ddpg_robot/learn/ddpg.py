@@ -76,9 +76,9 @@ class Ddpg:
         """The actor's action with noise, in [-1, 1]."""
         return np.clip(self.mu(observation) + noise, -1.0, 1.0)
 
-    def observe_reward(self, reward: float, done: bool) -> None:
-        """Takes the reward of one step of training, and whether the episode ended with it."""
-        self.returns.observe(reward, done)
+    def observe_episode(self, rewards: list[float]) -> None:
+        """Takes the rewards of an episode of training that is over."""
+        self.returns.observe(rewards)
 
     @torch.inference_mode()
     def update(self, batch: Batch) -> Losses:
@@ -162,9 +162,10 @@ class Ddpg:
         self._unit = float(state["agent.unit"])
 
     def _next_values(self, observation: Tensor, action: Tensor) -> Tensor:
-        """``Q'(s', a')`` of all target critics but for the largest values; (batch, values)."""
+        """``Q'(s', a')`` of all target critics, or also of the critics, but for the largest values; (batch, values)."""
         smoothed = self._smooth(action)
-        values = [critic.forward(observation, smoothed) for critic in self._target_critics]  # (batch, quantiles) each
+        critics = self._target_critics + (self._critics if self.config.newest_in_targets else [])
+        values = [critic.forward(observation, smoothed) for critic in critics]  # (batch, quantiles) each
         if not self.config.dropped_values:
             return torch.cat(values, dim=1)
         if self.config.quantiles == 1 and len(values) == 2:

@@ -84,7 +84,6 @@ class Returns:
 
     def __init__(self, gamma: float) -> None:
         self._gamma = gamma
-        self._rewards: list[float] = []
         self._count = 0
         self._sum_of_squares = 0.0
 
@@ -93,20 +92,16 @@ class Returns:
         """Root mean square; 0 before the end of the first episode."""
         return math.sqrt(self._sum_of_squares / max(self._count, 1))
 
-    def observe(self, reward: float, done: bool) -> None:
-        """Takes one reward, and whether the episode ended with it."""
-        self._rewards.append(reward)
-        if not done:
-            return
+    def observe(self, rewards: list[float]) -> None:
+        """Takes the rewards of one episode."""
         value = 0.0
-        for reward in reversed(self._rewards):
+        for reward in reversed(rewards):
             value = reward + self._gamma * value
             self._sum_of_squares += value**2
-        self._count += len(self._rewards)
-        self._rewards.clear()
+        self._count += len(rewards)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State between two episodes, in float64."""
+        """Count and sum of squares, in float64."""
         return {"numbers": torch.tensor([self._count, self._sum_of_squares], dtype=torch.float64)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

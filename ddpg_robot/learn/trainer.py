@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -45,36 +46,85 @@ def train(config: TrainConfig) -> Path:
     """
     config.agent_settings()  # raises before a task is made
     torch.set_num_threads(config.threads)
-    with open_task(config.task, config.task_kwargs) as task, open_task(config.task, config.task_kwargs) as test_task:
+    with contextlib.ExitStack() as stack:
+        task, *others = (
+            stack.enter_context(open_task(config.task, config.task_kwargs)) for _ in range(config.envs + 1)
+        )
         agent_config = config.agent_settings(task.agent_settings)
         agent = make_agent(config.algorithm, task.observation_size, task.action_size, agent_config, config.seed)
         run = RunDirectory.prepare(config, task.describe())
         if not run.evaluation_file.is_file():  # its last file
-            Training(config, run, task, test_task, agent).run()
+            Training(config, run, others, task, agent).run()
     return run.path
 
 
-class Training:
-    """The state of one run and its loop."""
+class Rollout:
+    """One of the environments of a training, and what belongs to its episode.
 
-    def __init__(self, config: TrainConfig, run: RunDirectory, task: Task, test_task: Task, agent: Agent) -> None:
+    Args:
+        task: the environment.
+        config: the agent's settings.
+        noise_rng, warmup_rng: for exploration alone.
+    """
+
+    def __init__(
+        self, task: Task, config: Any, noise_rng: np.random.Generator, warmup_rng: np.random.Generator
+    ) -> None:
+        self.task = task
+        self.window = NStepWindow(config.n_step, config.gamma)
+        self.noise = make_noise(config, task.action_size, noise_rng)
+        self.warmup = WarmupActions(task.action_size, config.warmup_repeat_probability, warmup_rng)
+        self.rewards: list[float] = []
+
+    def reset(self, seed: int, episode: int) -> np.ndarray:
+        """Starts the episode of this number; returns its first observation, shape (observations,)."""
+        self.noise.reset()
+        self.warmup.reset(episode)
+        self.rewards.clear()
+        self.observation, self.info = self.task.reset(episode_seed(seed, TRAINING_STREAM, episode))
+        return self.observation
+
+    def step(self, action: np.ndarray, replay: Replay) -> bool:
+        """One control step; what it completes goes into the replay. Returns whether the episode is over."""
+        step = self.task.step(action)
+        self.window.add(
+            replay, self.observation, action, step.reward, step.observation, step.terminated, step.truncated
+        )
+        self.observation, self.info = step.observation, step.info
+        self.rewards.append(step.reward)
+        return step.terminated or step.truncated
+
+
+class Training:
+    """The state of one run and its loop.
+
+    Args:
+        config: the run's settings.
+        run: its directory.
+        tasks: the environments to learn in.
+        test_task: the one to evaluate in.
+        agent: what learns.
+    """
+
+    def __init__(
+        self, config: TrainConfig, run: RunDirectory, tasks: list[Task], test_task: Task, agent: Agent
+    ) -> None:
         self.config = config
         self.run_directory = run
-        self.task = task
         self.test_task = test_task
         self.store = CheckpointStore(run.checkpoints)
         self.agent = agent
         agent_config = agent.config
         self.replay = Replay(
-            agent_config.replay_capacity, task.observation_size, task.action_size, agent_config.batch_size
+            agent_config.replay_capacity, test_task.observation_size, test_task.action_size, agent_config.batch_size
         )
-        self.window = NStepWindow(agent_config.n_step, agent_config.gamma)
-        streams = np.random.SeedSequence(config.seed).spawn(3)
-        self.rngs = {
-            name: np.random.default_rng(s) for name, s in zip(("noise", "warmup", "replay"), streams, strict=True)
-        }
-        self.noise = make_noise(agent_config, task.action_size, self.rngs["noise"])
-        self.warmup = WarmupActions(task.action_size, agent_config.warmup_repeat_probability, self.rngs["warmup"])
+        names = ["replay", *(f"{name} {i}" for i in range(len(tasks)) for name in ("noise", "warmup"))]
+        streams = np.random.SeedSequence(config.seed).spawn(len(names))
+        self.rngs = {name: np.random.default_rng(stream) for name, stream in zip(names, streams, strict=True)}
+        self.rollouts = [
+            Rollout(task, agent_config, self.rngs[f"noise {i}"], self.rngs[f"warmup {i}"])
+            for i, task in enumerate(tasks)
+        ]
         self.watch = Watch(agent_config.gamma)
         self.step = 0
         self.episode = 0
@@ -104,7 +154,7 @@ class Training:
                 elif self._checkpoint_due():
                     self._save()
                 else:
-                    self._run_episode()
+                    self._run_episodes()
             if not self.stop.overdue:
                 self._save()
             if self.stop.requested:
@@ -114,58 +164,53 @@ class Training:
             if not config.keep_replay:
                 self.store.delete_replay()
 
-    def _run_episode(self) -> None:
-        """One episode of exploration and learning."""
-        config = self.config
-        self.noise.reset()
-        self.warmup.reset(self.episode)
-        observation, _ = self.task.reset(episode_seed(config.seed, TRAINING_STREAM, self.episode))
-        self.agent.normalizer.observe(observation)
-        total, length = 0.0, 0
-        while True:
-            action = self._explore(observation)
-            step = self.task.step(action)
-            done = step.terminated or step.truncated
-            self.window.add(
-                self.replay, observation, action, step.reward, step.observation, step.terminated, step.truncated
-            )
-            self.agent.normalizer.observe(step.observation)
-            self.agent.observe_reward(step.reward, done)
-            observation = step.observation
-            total += step.reward
-            length += 1
-            self.step += 1
-            self.watch.reward(step.reward)
-            self._learn()
-            if self.step % config.log_every == 0:
-                self._log()
-            if done or self.step >= config.steps:
-                break
-            if self.step % 10 == 0:
-                self.line.update(self.step, *self._recent_means())
+    def _run_episodes(self) -> None:
+        """One episode in each environment, a step of each in turn, with learning after every step."""
+        running = self.rollouts
+        for number, rollout in enumerate(running, self.episode):
+            self.agent.normalizer.observe(rollout.reset(self.config.seed, number))
+        while running and self.step < self.config.steps:
             if self.stop.overdue:
                 return
-        self.episode += 1
-        self._warn(self.watch.episode(length))
-        success = step.info.get("is_success")
-        self.recent.append({"return": total, "success": None if success is None else float(success)})
-        self.line.update(self.step, *self._recent_means())
+            running = [rollout for rollout in running if self.step < self.config.steps and not self._step(rollout)]
+            if self.step % 10 < len(self.rollouts):
+                self.line.update(self.step, *self._recent_means())
+        self.episode += len(self.rollouts)
 
-    def _explore(self, observation: np.ndarray) -> np.ndarray:
+    def _step(self, rollout: Rollout) -> bool:
+        """One step in one environment, and what is learnt after it; returns whether its episode is over."""
+        over = rollout.step(self._explore(rollout), self.replay)
+        self.agent.normalizer.observe(rollout.observation)
+        self.watch.reward(rollout.rewards[-1])
+        if over:
+            self.agent.observe_episode(rollout.rewards)
+        self.step += 1
+        self._learn()
+        if self.step % self.config.log_every == 0:
+            self._log()
+        if over:
+            self._warn(self.watch.episode(len(rollout.rewards)))
+            success = rollout.info.get("is_success")
+            success = None if success is None else float(success)
+            self.recent.append({"return": sum(rollout.rewards), "success": success})
+        return over
+
+    def _explore(self, rollout: Rollout) -> np.ndarray:
         """The action to take: random during the warm-up, then the agent's; shape (actions,)."""
         config = self.agent.config
         if self.step < config.warmup_steps:
-            return self.warmup.sample()
+            return rollout.warmup.sample()
         fraction = self.step / self.config.steps
         sigma = config.noise_sigma + (config.noise_sigma_final - config.noise_sigma) * fraction
-        return self.agent.explore(observation, self.noise.sample(sigma))
+        return self.agent.explore(rollout.observation, rollout.noise.sample(sigma))
 
     def _learn(self) -> None:
         config = self.agent.config
         if self.step <= config.warmup_steps or len(self.replay) < config.batch_size:
             return
         self.agent.set_progress(self.step / self.config.steps)
-        for _ in range(config.updates_per_step):
+        rate = config.updates_per_step
+        for _ in range(int(self.step * rate) - int((self.step - 1) * rate)):
             batch = self.replay.newest() if self.agent.online else self.replay.sample(self.rngs["replay"])
             losses = self.agent.update(batch)
             if not math.isfinite(losses.critic) or not math.isfinite(losses.actor or 0.0):

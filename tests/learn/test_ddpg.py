@@ -24,6 +24,7 @@ VARIANTS = {
         "ddpg", {**SMALL, "critics": 2, "dropped_values": 1, "value_scale": 10.0}
     ),
     "quantiles": resolve_agent("ddpg", {**SMALL, "critics": 2, "quantiles": 7, "dropped_values": 3}),
+    "smaller of two": resolve_agent("ddpg", {**SMALL, "newest_in_targets": True, "dropped_values": 1}),
     "late action": resolve_agent("ddpg", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
 }
 
@@ -34,7 +35,7 @@ def random_batch(agent: Ddpg, seed: int = 0) -> Batch:
     for _ in range(64):
         observation, following = rng.normal(1.0, 3.0, (2, 5))
         agent.normalizer.observe(observation)
-        agent.returns.observe(rng.normal(2.0), done=True)
+        agent.returns.observe([rng.normal(2.0)])
         replay.add(observation, rng.uniform(-1, 1, 2), rng.normal(), 0.9 * (rng.random() > 0.2), following)
     return replay.sample(rng)
 
@@ -69,8 +70,9 @@ def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
         if config.target_noise:
             noise = torch.zeros_like(action).normal_(0, config.target_noise, generator=generator)
             action = (action + noise.clamp(-config.target_noise_clip, config.target_noise_clip)).clamp(-1, 1)
-        next_values = torch.cat([critic(following, action) for critic in target_critics], dim=1).sort(dim=1).values
-        next_values = next_values[:, : config.critics * config.quantiles - config.dropped_values]
+        judges = [*target_critics, *(critics if config.newest_in_targets else [])]
+        next_values = torch.cat([critic(following, action) for critic in judges], dim=1).sort(dim=1).values
+        next_values = next_values[:, : next_values.shape[1] - config.dropped_values]
         unit = config.value_scale / agent.returns.rms if config.value_scale else 1.0
         y = batch.reward * unit + batch.discount * next_values
     optimizer = torch.optim.Adam(critics.parameters(), config.critic_lr, weight_decay=config.critic_weight_decay)
@@ -140,6 +142,12 @@ def test_of_two_critics_targets_take_the_smaller_value():
     assert critic_loss_of(agent, 2.0, 0.9) == pytest.approx(2 * 5.6**2)
 
 
+@pytest.mark.parametrize(("target_says", "loss"), [(10.0, (2 + 0.9 * 0) ** 2), (-3.0, (2 - 0.9 * 3) ** 2)])
+def test_of_the_target_critic_and_the_critic_targets_take_the_smaller_value(target_says, loss):
+    agent = constant_agent(target_says, VARIANTS["smaller of two"])
+    assert critic_loss_of(agent, 2.0, 0.9) == pytest.approx(loss)  # the critic itself says 0
+
+
 def test_the_largest_quantiles_of_all_critics_are_left_out_of_targets():
     agent = constant_agent(0.0, resolve_agent("ddpg", {**SMALL, "critics": 2, "quantiles": 2, "dropped_values": 2}))
     for critic, values in zip(agent.target_critics.module, ((1.0, 8.0), (6.0, 3.0)), strict=True):
@@ -151,8 +159,8 @@ def test_the_largest_quantiles_of_all_critics_are_left_out_of_targets():
 def test_returns_are_those_of_every_step_to_the_end_of_its_episode():
     returns = Returns(gamma=0.5)
     assert returns.rms == 0.0
-    for reward, done in ((2.0, False), (4.0, True), (-1.0, True)):  # 2 + 0.5 * 4 = 4, 4, and -1 in a new episode
-        returns.observe(reward, done)
+    returns.observe([2.0, 4.0])  # 2 + 0.5 * 4 = 4, and 4
+    returns.observe([-1.0])
     assert returns.rms == pytest.approx(np.sqrt((16 + 16 + 1) / 3))
 
 
@@ -162,7 +170,7 @@ def test_a_change_of_the_returns_unit_leaves_the_values_as_they_are():
     before = agent.update(batch).q_mean
     rms = agent.returns.rms
     for _ in range(1000):
-        agent.returns.observe(50.0, done=True)
+        agent.returns.observe([50.0])
     assert agent.returns.rms > 10 * rms
     assert agent.update(batch).q_mean == pytest.approx(before, rel=1e-5)
 

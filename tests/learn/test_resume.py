@@ -31,7 +31,7 @@ from ddpg_robot.learn.trainer import train
 overrides = dict(actor_hidden=(16, 16), critic_hidden=(16, 16), batch_size=16, warmup_steps=200, replay_capacity=1000)
 try:
     train(TrainConfig(task="learn_envs:learn_test/Drift-v0", preset=sys.argv[2], steps=int(sys.argv[4]), seed=5,
-        out=Path(sys.argv[1]), resume=True, overrides=overrides, checkpoint_every_s=float(sys.argv[3]),
+        envs=int(sys.argv[5]), out=Path(sys.argv[1]), resume=True, overrides=overrides, checkpoint_every_s=float(sys.argv[3]),
         eval_every=500, eval_episodes=2, final_eval_episodes=4, log_every=300))
 except DdpgRobotError as error:
     sys.exit(f"error: {error}")
@@ -39,8 +39,8 @@ except DdpgRobotError as error:
 STEPS = 2000
 
 
-def start(out: Path, environment: dict, preset="ddpg", every_s=0.0, steps=STEPS) -> subprocess.Popen:
-    command = [sys.executable, "-c", PROGRAM, str(out), preset, str(every_s), str(steps)]
+def start(out: Path, environment: dict, preset="ddpg", every_s=0.0, steps=STEPS, envs=1) -> subprocess.Popen:
+    command = [sys.executable, "-c", PROGRAM, str(out), preset, str(every_s), str(steps), str(envs)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -74,19 +74,19 @@ def final_state(out: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return tensors, state
 
 
-@pytest.mark.parametrize(("preset", "kills"), [("ddpg", 2), ("paper", 1)])
-def test_killed_training_resumes_bit_for_bit(tmp_path, subprocess_environment, preset, kills):
-    whole = start(tmp_path / "whole", subprocess_environment, preset, every_s=1e9)
+@pytest.mark.parametrize(("preset", "envs", "kills"), [("ddpg", 1, 2), ("paper", 1, 1), ("ddpg", 3, 1)])
+def test_killed_training_resumes_bit_for_bit(tmp_path, subprocess_environment, preset, envs, kills):
+    whole = start(tmp_path / "whole", subprocess_environment, preset, every_s=1e9, envs=envs)
     killed_at = []
     for _ in range(kills):
-        process = start(tmp_path / "killed", subprocess_environment, preset, every_s=0.05)
+        process = start(tmp_path / "killed", subprocess_environment, preset, every_s=0.05, envs=envs)
         wait_for_checkpoint(tmp_path / "killed", process)
         time.sleep(int.from_bytes(os.urandom(1), "big") / 255)
         process.send_signal(signal.SIGKILL)
         code, errors = finish(process)
         killed_at.append((CheckpointStore(tmp_path / "killed" / "checkpoint").latest().name, code))
         assert code in (-signal.SIGKILL, 0), errors
-    assert finish(start(tmp_path / "killed", subprocess_environment, preset))[0] == 0
+    assert finish(start(tmp_path / "killed", subprocess_environment, preset, envs=envs))[0] == 0
     assert finish(whole)[0] == 0
     assert not list((tmp_path / "killed").rglob(".*.tmp"))
     tensors, state = final_state(tmp_path / "killed")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ddpg_robot.errors import CheckpointError, ConfigError, RunDirectoryError, TrainingError
-from ddpg_robot.learn.checkpoint import load_actor, read_tensors
+from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, read_tensors
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.evaluate import evaluate
 from ddpg_robot.learn.tasks import LONGEST_EPISODE, episode_seed, open_task
@@ -51,6 +51,20 @@ def test_a_run_leaves_the_files_that_it_promises(tmp_path):
     assert (task["observation_size"], task["action_size"], task["interface"]) == (2, 1, None)
     evaluation = json.loads((out / "evaluation.json").read_text())
     assert evaluation["episodes"] == len(evaluation["per_episode"]) == 3
+
+
+@pytest.mark.parametrize(("envs", "rate", "updates"), [(1, 1.0, 350), (1, 0.25, 88), (5, 0.25, 88), (5, 2.0, 700)])
+def test_environments_take_turns_and_updates_keep_their_rate(tmp_path, envs, rate, updates):
+    out = train(config(tmp_path / "run", envs=envs, overrides={**TINY, "warmup_steps": 50, "updates_per_step": rate}))
+    latest = CheckpointStore(out / "checkpoint").latest()
+    state = json.loads((latest / "state.json").read_text())
+    assert state["step"] == 400
+    assert int(read_tensors(latest / "agent.safetensors")["agent.updates"]) == updates
+    rows = read_tensors(next((out / "checkpoint" / "replay").iterdir()))["rows"]
+    step = rows[:, 1]  # the observation's second number: steps / 30
+    assert (step[: envs + 1] == 0).tolist() == [True] * envs + [False]
+    starts = rows[step == 0, 0].tolist()
+    assert envs < len(starts) == len(set(starts)) == state["episode"]  # every episode has a seed of its own
 
 
 def test_tensorboard_reads_the_curves(tmp_path):

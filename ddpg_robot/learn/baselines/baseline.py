@@ -73,7 +73,7 @@ class Baseline:
         """The best action with noise, in [-1, 1]."""
         return np.clip(self.act(observation) + noise, -1.0, 1.0)
 
-    def observe_reward(self, reward: float, done: bool) -> None:
+    def observe_episode(self, rewards: list[float]) -> None:
         """Needs no more of it than the replay has."""
 
     def normalized(self, observation: np.ndarray) -> Tensor:

@@ -72,7 +72,7 @@ class OnlineConfig(BaselineConfig):
 
     batch_size: ClassVar[int] = 1
     replay_capacity: ClassVar[int] = 1
-    updates_per_step: ClassVar[int] = 1
+    updates_per_step: ClassVar[float] = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ReplayConfig(BaselineConfig):
     """Transitions per update."""
     replay_capacity: int = DdpgConfig.replay_capacity
     """Transitions kept; the oldest are overwritten."""
-    updates_per_step: int = DdpgConfig.updates_per_step
+    updates_per_step: float = DdpgConfig.updates_per_step
     """Updates per environment step, after the warm-up."""
 
 
