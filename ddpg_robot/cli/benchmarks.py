@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ SUITES: dict[str, Tasks] = {
 STEPS = {"arm": 150_000, "gym": 1_000_000, "ladder": 100_000}
 PEER_STEPS = 300_000
 """Environment steps of a run, where nothing else is said."""
-EVALUATIONS = {"arm": (5000, 20), "gym": (10_000, 10)}
+EVALUATIONS = {"arm": (5000, 20), "gym": (10_000, 10), "ladder": (5000, 10)}
 """Suite -> environment steps between evaluations, and episodes of one."""
 
 
@@ -164,12 +165,8 @@ class Learn:
         print(page)
         self.draw(result, beside, file.with_suffix(".png"))
         if self.publish:
-            self.publish.mkdir(parents=True, exist_ok=True)
-            for path in plan.out.glob(f"{plan.name}.*"):
-                (self.publish / path.name).write_bytes(path.read_bytes())
-        for name, reason in failed.items():
-            print(f"failed: {name}, {reason}", file=sys.stderr)
-        return 1 if failed else 0
+            publish(plan.out, f"{plan.name}.*", self.publish)
+        return say_failed(failed)
 
     def plan(self) -> Any:
         """The benchmark that was asked for.
@@ -210,6 +207,20 @@ class Learn:
             print(f"note: {error}", file=sys.stderr)
 
 
+def publish(out: Path, pattern: str, directory: Path) -> None:
+    """Copies the results of a benchmark to a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in out.glob(pattern):
+        (directory / path.name).write_bytes(path.read_bytes())
+
+
+def say_failed(failed: dict[str, str]) -> int:
+    """Prints the runs that failed, each with the reason; returns the exit code."""
+    for name, reason in failed.items():
+        print(f"failed: {name}, {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def chosen_tasks(suite: str, names: tuple[str, ...]) -> Tasks:
     """Name -> Gymnasium id and keyword arguments; all tasks of the suite without names.
 
@@ -226,6 +237,59 @@ def chosen_tasks(suite: str, names: tuple[str, ...]) -> Tasks:
             raise ConfigError(mismatch("task", repr(name), f"a task of suite {suite}", known))
     found = {name: known.get(name, (name, {})) for name in names or known}
     return {name: (task_id(task), kwargs) for name, (task, kwargs) in found.items()}
+
+
+@dataclass(frozen=True)
+class Ablate:
+    """Measure what each setting of a preset is worth: train with one at a time as the paper has it.
+
+    Ctrl-C saves all trainings, the same command goes on. Writes ablate_PRESET.json and .md.
+    """
+
+    preset: str = "ddpg"
+    """Preset whose deviations are taken back."""
+    tasks: Annotated[tuple[str, ...], arg(metavar="TASK ...")] = ("HalfCheetah-v5", "Hopper-v5")
+    """Gymnasium ids."""
+    seeds: Annotated[tuple[int, ...], arg(metavar="N ...")] = (100, 101)
+    """Seeds of the runs of each task."""
+    steps: int = 100_000
+    """Environment steps of each run."""
+    jobs: int = 2
+    """Runs side by side, one thread each."""
+    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="KEY=VALUE")] = ()
+    """Hyperparameter that differs in all runs, repeatable, as of `train`."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Directory of the benchmark. Default: runs/ablate_PRESET."""
+    publish: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Also copy JSON and table to this directory."""
+
+    def __call__(self) -> int:
+        """Trains and compares; returns the exit code: 1 when a run failed."""
+        need("train", "sim")
+        from ddpg_robot.learn.suite.ablation import without_each
+        from ddpg_robot.learn.suite.collect import collect, write_result
+        from ddpg_robot.learn.suite.run import train_all
+        from ddpg_robot.learn.suite.table import comparison
+
+        out = self.out or Path("runs") / f"ablate_{self.preset}"
+        learn = Learn(
+            "gym", preset=self.preset, tasks=self.tasks, seeds=self.seeds, steps=self.steps, set=self.set, out=out
+        )
+        plans = without_each(learn.plan(), "paper")
+        with contextlib.ExitStack() as stack:
+            lock, *_ = [stack.enter_context(plan.opened()) for plan in plans.values()]
+            failed = train_all([run for plan in plans.values() for run in plan.runs()], self.jobs, lock)
+        results = [{**collect(plan), "name": text} for text, plan in plans.items()]
+        seeds = " ".join(map(str, self.seeds))
+        page = f"# Preset {self.preset}, one setting at a time as in preset paper\n\n{self.steps:,} environment steps, "
+        page += f"seeds {seeds}. Score: mean of a run's last 10 evaluations.\n\n{comparison(results, 'taken back')}\n"
+        file = out / f"ablate_{self.preset}.json"
+        write_result({"results": results}, file)
+        write_whole(file.with_suffix(".md"), page)
+        print(page)
+        if self.publish:
+            publish(out, f"ablate_{self.preset}.*", self.publish)
+        return say_failed(failed)
 
 
 @dataclass(frozen=True)
@@ -254,7 +318,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measure: inference, the control loop, the speed of training, how well agents learn, or the cost of actions."""
+    """Measure: inference, the control loop, training's speed, how well agents learn and what makes them, cost of actions."""
 
     what: Annotated[
         Union[  # noqa: UP007 - tyro reads the annotations
@@ -262,6 +326,7 @@ class Benchmark:
             Annotated[Loop, subcommand("loop")],
             Annotated[Train, subcommand("train")],
             Annotated[Learn, subcommand("learn")],
+            Annotated[Ablate, subcommand("ablate")],
             Annotated[Ladder, subcommand("ladder")],
         ],
         arg(name=""),

@@ -38,10 +38,10 @@ def markdown(result: dict[str, Any], beside: list[dict[str, Any]]) -> str:
     return "\n\n".join([*_head(result), _aligned(rows), *compared, *([NOTE] if columns else [])]) + "\n"
 
 
-def comparison(results: list[dict[str, Any]]) -> str:
+def comparison(results: list[dict[str, Any]], title: str = "") -> str:
     """A table with one row per benchmark: final score on each task, mean and deviation, and the mean time of a run."""
     names = list(results[0]["tasks"])
-    rows = [["", *(f"{name}, final; min per run" for name in names)]]
+    rows = [[title, *(f"{name}, final; min per run" for name in names)]]
     for result in results:
         row = [result["name"].removeprefix(f"learn_{result['suite']}_")]
         for name in names:
