@@ -35,9 +35,14 @@ def deviations(preset: str, reference: str) -> dict[str, dict[str, Any]]:
 
 
 def without_each(plan: Plan, reference: str) -> dict[str, Plan]:
-    """The benchmark itself, as ``nothing``, and the same with each deviation from `reference` taken back."""
+    """The benchmark itself, as ``nothing``, and the same with each deviation from `reference` taken back.
+
+    What the benchmark overrides stays as it is.
+    """
     plans = {"nothing": dataclasses.replace(plan, out=plan.out / "nothing")}
     for text, fields in deviations(plan.template.preset, reference).items():
+        if fields.keys() & plan.template.overrides.keys():
+            continue
         template = dataclasses.replace(plan.template, overrides={**plan.template.overrides, **fields})
         out = plan.out / re.sub(r"[^\w.=-]+", "_", text).strip("_")
         plans[text] = dataclasses.replace(plan, template=template, out=out)
