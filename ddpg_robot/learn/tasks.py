@@ -41,9 +41,13 @@ class Task:
         self.env = _make(task, self.kwargs)
         observation_space = _box(task, "observation space", self.env.observation_space)
         action_space = _box(task, "action space", self.env.action_space)
-        if not np.all(np.isfinite(action_space.low)) or not np.all(np.isfinite(action_space.high)):
+        if not np.issubdtype(action_space.dtype, np.floating):
+            hint = "DDPG needs continuous actions"
+            raise ConfigError(mismatch(f"action space of task '{task}'", action_space, "floating numbers", hint=hint))
+        low, high = action_space.low.reshape(-1).astype(float), action_space.high.reshape(-1).astype(float)
+        if not np.isfinite(high / 2 - low / 2).all():
             raise ConfigError(mismatch(f"action space of task '{task}'", action_space, "finite bounds"))
-        if not np.all(action_space.low < action_space.high):
+        if not np.all(low < high):
             raise ConfigError(
                 mismatch(f"action space of task '{task}'", action_space, "lower bounds below upper bounds")
             )
@@ -53,8 +57,7 @@ class Task:
         self.action_size = int(np.prod(action_space.shape))
         self._action_shape = action_space.shape
         self._action_type = action_space.dtype
-        low, high = action_space.low.reshape(-1).astype(float), action_space.high.reshape(-1).astype(float)
-        self._offset, self._scale = (high + low) / 2, (high - low) / 2
+        self._offset, self._scale = high / 2 + low / 2, high / 2 - low / 2
         self._steps = 0
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -108,6 +111,9 @@ class Task:
     def _checked(self, observation: Any) -> np.ndarray:
         # A copy: environments may reuse their buffer, and the replay's window keeps the array.
         flat = np.array(observation, dtype=np.float32).reshape(-1)
+        if len(flat) != self.observation_size:
+            expected = f"{self.observation_size} numbers, as its space says"
+            raise TrainingError(mismatch(f"observation of task '{self.id}'", f"{len(flat)} numbers", expected))
         if not np.isfinite(flat).all():
             where = np.flatnonzero(~np.isfinite(flat)).tolist()
             raise TrainingError(
@@ -137,6 +143,8 @@ def _make(task: str, kwargs: dict[str, Any]) -> gymnasium.Env:
 def _box(task: str, what: str, space: gymnasium.Space) -> gymnasium.spaces.Box:
     if not isinstance(space, gymnasium.spaces.Box):
         raise ConfigError(mismatch(f"{what} of task '{task}'", space, "a Box", hint="DDPG needs continuous spaces"))
+    if not np.prod(space.shape):
+        raise ConfigError(mismatch(f"{what} of task '{task}'", f"no numbers ({space})", "at least one"))
     return space
 
 

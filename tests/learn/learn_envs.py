@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 
 class Drift(gymnasium.Env):
@@ -49,6 +49,23 @@ class Buttons(Drift):
         self.action_space = Discrete(2)
 
 
+class Spaces(Drift):
+    """The same with other spaces."""
+
+    def __init__(self, observation: str = "", action: str = "") -> None:
+        super().__init__()
+        found = {
+            "dict": Dict({"position": self.observation_space}),
+            "tuple": Tuple([self.observation_space]),
+            "empty": Box(-1, 1, (0,)),
+            "short": Box(-1, 1, (1,)),
+            "integer": Box(-5, 5, (1,), np.int64),
+            "huge": Box(-1.7e308, 1.7e308, (1,), np.float64),
+        }
+        self.observation_space = found.get(observation, self.observation_space)
+        self.action_space = found.get(action, self.action_space)
+
+
 class Forever(Drift):
     """The same without any end."""
 
@@ -60,4 +77,5 @@ class Forever(Drift):
 
 gymnasium.register("learn_test/Forever-v0", Forever)
 gymnasium.register("learn_test/Drift-v0", Drift, max_episode_steps=30)
+gymnasium.register("learn_test/Spaces-v0", Spaces, max_episode_steps=30)
 gymnasium.register("learn_test/Buttons-v0", Buttons, max_episode_steps=30)

@@ -20,6 +20,7 @@ from ddpg_robot.learn.tasks import LONGEST_EPISODE, episode_seed, open_task
 from ddpg_robot.learn.trainer import train
 
 DRIFT = "learn_test/Drift-v0"
+SPACES = "learn_test/Spaces-v0"
 TINY = {"actor_hidden": (8,), "critic_hidden": (8,), "batch_size": 8, "warmup_steps": 50}
 
 
@@ -115,6 +116,12 @@ def test_action_boxes_are_rescaled_both_ways():
         ("no_such_module:Pendulum-v1", {}, "task: found 'no_such_module:Pendulum-v1'"),
         ("learn_test/Buttons-v0", {}, r"action space of task .*: found Discrete\(2\), expected a Box"),
         ("FrozenLake-v1", {}, r"observation space of task .*: found Discrete\(16\), expected a Box"),
+        (SPACES, {"observation": "dict"}, r"observation space of task .*: found Dict\(.*expected a Box"),
+        (SPACES, {"observation": "tuple"}, r"observation space of task .*: found Tuple\(.*expected a Box"),
+        (SPACES, {"observation": "empty"}, r"observation space of task .*: found no numbers \(Box"),
+        (SPACES, {"action": "dict"}, r"action space of task .*: found Dict\(.*expected a Box"),
+        (SPACES, {"action": "empty"}, r"action space of task .*: found no numbers \(Box"),
+        (SPACES, {"action": "integer"}, r"action space of task .*: found Box\(-5, 5, .*expected floating numbers"),
         (DRIFT, {"high": math.inf}, "expected finite bounds"),
         (DRIFT, {"high": -1.0}, "expected lower bounds below upper bounds"),
         (DRIFT, {"gravity": 3}, "refuses its arguments"),
@@ -130,6 +137,18 @@ def test_unsuitable_tasks_are_refused_before_anything_is_written(tmp_path, task,
 def test_values_that_are_not_finite_stop_the_training(tmp_path, bad, message):
     with pytest.raises(TrainingError, match=message):
         train(config(tmp_path / "run", task_kwargs={"bad": bad}))
+
+
+def test_observations_of_another_size_than_declared_stop_the_training(tmp_path):
+    with pytest.raises(
+        TrainingError, match=r"observation of task .*: found 2 numbers, expected 1 numbers, as its space"
+    ):
+        train(config(tmp_path / "run", SPACES, task_kwargs={"observation": "short"}))
+
+
+def test_the_widest_action_box_that_numbers_can_hold_is_rescaled():
+    with open_task(SPACES, {"action": "huge"}) as task:
+        assert task.describe()["action_scale"] == [1.7e308]
 
 
 def test_diverging_losses_stop_the_training(tmp_path):
