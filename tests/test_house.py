@@ -93,12 +93,27 @@ def test_an_unsuitable_python_is_refused_with_what_would_do(tmp_path: Path) -> N
     assert not (tmp_path / "venv").exists()
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/architecture.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md"))]
+)
 def test_links_between_pages_lead_somewhere(path: str) -> None:
     page = ROOT / path
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in link:
             assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_lines_of_code_that_pages_cite_are_where_they_say(page: Path) -> None:
+    """A citation is a link to a line, and the line's code: [ddpg.py:94](../ddpg_robot/learn/ddpg.py#L94) `y = ...`."""
+    for name, number, path, anchor, code in re.findall(
+        r"\[([\w.]+):(\d+)\]\(([^)#]+)#L(\d+)\) `([^`]+)`", page.read_text()
+    ):
+        lines = (page.parent / path).read_text().splitlines()
+        found = [i for i, line in enumerate(lines, 1) if code in line]
+        assert (Path(path).name, int(number), int(anchor)) == (name, *found, *found), (
+            f"{code} is in line {found} of {path}"
+        )
 
 
 def test_no_function_of_the_house_outgrows_its_page() -> None:
