@@ -89,6 +89,8 @@ class Train:
     """Measured environment steps of each process."""
     rounds: int = 3
     """How often each contestant runs."""
+    envs: Annotated[tuple[int, ...], arg(metavar="N ...")] = ()
+    """Also measure preset ddpg with so many environments, with one update per step and with one per step of them all."""
     out: OutFile = None
     """Also write the figures to this JSON file."""
 
@@ -97,7 +99,31 @@ class Train:
         need("train", "sim")
         from ddpg_robot.learn.throughput import benchmark_train
 
-        result = benchmark_train(self.steps, self.rounds)
+        result = benchmark_train(self.steps, self.rounds, self.envs)
+        if self.out:
+            write_json(self.out, result)
+        return 0
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Measure the replay: its memory, and what adding and sampling cost as it fills. Sizes are those of Ant-v5."""
+
+    observations: int = 105
+    """Numbers per observation."""
+    actions: int = 8
+    """Numbers per action."""
+    capacity: int = 1_000_000
+    """Transitions."""
+    out: OutFile = None
+    """Also write the figures to this JSON file."""
+
+    def __call__(self) -> int:
+        """Measures and prints a table; returns the exit code."""
+        need("train")
+        from ddpg_robot.learn.replay_cost import benchmark_replay
+
+        result = benchmark_replay(self.observations, self.actions, self.capacity)
         if self.out:
             write_json(self.out, result)
         return 0
@@ -318,13 +344,14 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measure: inference, the control loop, training's speed, how well agents learn and what makes them, cost of actions."""
+    """Measure: inference, the control loop, speed of training, the replay, how well agents learn and why, cost of actions."""
 
     what: Annotated[
         Union[  # noqa: UP007 - tyro reads the annotations
             Annotated[Inference, subcommand("inference")],
             Annotated[Loop, subcommand("loop")],
             Annotated[Train, subcommand("train")],
+            Annotated[Replay, subcommand("replay")],
             Annotated[Learn, subcommand("learn")],
             Annotated[Ablate, subcommand("ablate")],
             Annotated[Ladder, subcommand("ladder")],

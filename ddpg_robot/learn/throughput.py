@@ -13,22 +13,43 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ddpg_robot.errors import TrainingError, mismatch
+from ddpg_robot.errors import ConfigError, TrainingError, mismatch
 
 TASK = "HalfCheetah-v5"
 HIDDEN, BATCH = [256, 256], 256
 WARM_UP = 1500
 """Environment steps before the clock runs; learning begins at half of them."""
 
-OURS = ("ddpg", "paper")
+OURS = ("ddpg", "max", "paper")
 """Presets."""
 PEERS = {"sb3_ddpg": "stable_baselines3", "sb3_td3": "stable_baselines3", "sbx_ddpg": "sbx"}
 """Name -> the module that must be installed."""
 
 
-def benchmark_train(steps: int = 3000, rounds: int = 3) -> dict[str, Any]:
+RATIOS = {"ratio_sb3": ("ddpg", "sb3_ddpg"), "ratio_sbx": ("ddpg", "sbx_ddpg"), "ratio_sb3_td3": ("max", "sb3_td3")}
+"""Name -> the preset, and the peer that it is compared with."""
+
+
+class Contestant(NamedTuple):
+    """What runs in one process."""
+
+    name: str
+    """Of `OURS` or `PEERS`."""
+    threads: int
+    envs: int = 1
+    shared: bool = False
+    """One update for a step of all environments, instead of one for each step."""
+
+    def __str__(self) -> str:
+        text = f"{self.name}, {self.threads} thread{'s' * (self.threads > 1)}"
+        if self.envs == 1:
+            return text
+        return f"{text}, {self.envs} environments{', 1 update for all' * self.shared}"
+
+
+def benchmark_train(steps: int = 3000, rounds: int = 3, envs: tuple[int, ...] = ()) -> dict[str, Any]:
     """Measures and prints as a table: one update of actor and critic per environment step, 256 x 256 units, batch 256.
 
     Every contestant runs in a process of its own, one after the other, `rounds` times over, so that a busy machine
@@ -37,37 +58,39 @@ def benchmark_train(steps: int = 3000, rounds: int = 3) -> dict[str, Any]:
     Args:
         steps: measured environment steps per process.
         rounds: how often each contestant runs.
+        envs: numbers of environments that preset ddpg runs with besides.
 
     Returns:
-        `machine`, `versions`, `rows`: name -> median and all rates (steps/s), and `ratio_sb3`, `ratio_sbx`: our best
-        median over the peer's best (None where the peer is not installed).
+        `machine`, `versions`, `rows`: name -> median and all rates (steps/s), and the `RATIOS`: our best median over the
+        peer's best (None where the peer is not installed).
+
+    Raises:
+        ConfigError: fewer than two environments.
     """
+    if min(envs, default=2) < 2:
+        raise ConfigError(mismatch("envs", " ".join(map(str, envs)), "numbers from 2; one is always measured"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     peers = [name for name, module in PEERS.items() if importlib.util.find_spec(module)]
-    contestants = [(name, threads) for name in (*OURS, *peers) for threads in sorted({1, cores})]
-    rates: dict[tuple[str, int], list[float]] = {contestant: [] for contestant in contestants}
+    threads = sorted({1, cores})
+    contestants = [Contestant(name, n) for name in (*OURS, *peers) for n in threads]
+    contestants += [Contestant("ddpg", n, many, shared) for many in envs for shared in (False, True) for n in threads]
+    rates: dict[Contestant, list[float]] = {contestant: [] for contestant in contestants}
     for _ in range(rounds):
         for contestant in contestants:
-            rates[contestant].append(_measured(*contestant, steps))
+            rates[contestant].append(_measured(contestant, steps))
             print(".", end="", flush=True, file=sys.stderr)
     print(file=sys.stderr)
-    rows = {
-        f"{name}, {threads} thread{'s' * (threads > 1)}": {"median": statistics.median(values), "rates": values}
-        for (name, threads), values in rates.items()
-    }
+    medians = {contestant: statistics.median(values) for contestant, values in rates.items()}
 
     def best(name: str) -> float | None:
-        return max((statistics.median(v) for (n, _), v in rates.items() if n == name), default=None)
+        return max((value for c, value in medians.items() if c.name == name and c.envs == 1), default=None)
 
-    ours = best("ddpg")
-    assert ours is not None
     result = {
         "task": TASK,
         "machine": f"{platform.machine()}, {cores} cores, Python {platform.python_version()}",
         "versions": _versions(),
-        "rows": rows,
-        "ratio_sb3": ours / sb3 if (sb3 := best("sb3_ddpg")) else None,
-        "ratio_sbx": ours / sbx if (sbx := best("sbx_ddpg")) else None,
+        "rows": {str(c): {"median": medians[c], "rates": values} for c, values in rates.items()},
+        **{name: best(ours) / best(peer) if best(peer) else None for name, (ours, peer) in RATIOS.items()},
     }
     print(format_throughput(result))
     return result
@@ -76,41 +99,48 @@ def benchmark_train(steps: int = 3000, rounds: int = 3) -> dict[str, Any]:
 def format_throughput(result: dict[str, Any]) -> str:
     """What `benchmark_train` returned, as a table."""
     lines = [f"{result['task']} on {result['machine']}; environment steps per second, one update each"]
-    lines.append(f"{'':<24}{'median':>9}   all")
+    width = max(map(len, result["rows"]))
+    lines.append(f"{'':<{width}}{'median':>9}   all")
     for name, row in result["rows"].items():
-        lines.append(f"{name:<24}{row['median']:>9.0f}   {' '.join(f'{rate:.0f}' for rate in row['rates'])}")
-    for key, peer in (("ratio_sb3", "Stable-Baselines3 DDPG"), ("ratio_sbx", "SBX DDPG")):
+        lines.append(f"{name:<{width}}{row['median']:>9.0f}   {' '.join(f'{rate:.0f}' for rate in row['rates'])}")
+    for key, (ours, peer) in RATIOS.items():
         ratio = result[key]
         text = "not installed (pip install 'ddpg-robot[bench]')" if ratio is None else f"{ratio:.2f} times as fast"
-        lines.append(f"beside {peer}: {text}")
+        lines.append(f"{ours} beside {peer}: {text}")
     return "\n".join(lines)
 
 
-def _measured(name: str, threads: int, steps: int) -> float:
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-    if name == "sbx_ddpg" and threads == 1:
+def _measured(contestant: Contestant, steps: int) -> float:
+    threads = str(contestant.threads)
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    if contestant.name == "sbx_ddpg" and contestant.threads == 1:
         environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    command = [sys.executable, "-m", "ddpg_robot.learn.throughput", name, str(threads), str(steps)]
+    command = [sys.executable, "-m", "ddpg_robot.learn.throughput", json.dumps([*contestant, steps])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise TrainingError(mismatch(f"benchmark of {name}", done.stderr.strip()[-300:], "a finished run"))
+        raise TrainingError(mismatch(f"benchmark of {contestant}", done.stderr.strip()[-300:], "a finished run"))
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _ours(preset: str, threads: int, steps: int) -> float:
+def _ours(contestant: Contestant, steps: int) -> float:
     """Steps per second of `train` itself, replay, logs and progress included."""
     from ddpg_robot.learn.config import TrainConfig
     from ddpg_robot.learn.trainer import train
 
     log_every = 250
-    overrides = {"actor_hidden": HIDDEN, "critic_hidden": HIDDEN, "batch_size": BATCH, "actor_delay": 1}
+    name, threads, envs, shared = contestant
+    overrides = {"actor_hidden": HIDDEN, "critic_hidden": HIDDEN, "batch_size": BATCH, "warmup_steps": WARM_UP // 2}
+    overrides |= {"updates_per_step": 1 / envs if shared else 1.0}
+    if name != "max":  # TD3 delays its actor as max does, DDPG does not
+        overrides["actor_delay"] = 1
     with tempfile.TemporaryDirectory() as folder:
         run = train(
             TrainConfig(
                 TASK,
-                preset=preset,
+                preset=name,
                 steps=WARM_UP + steps,
-                overrides=overrides | {"warmup_steps": WARM_UP // 2},
+                envs=envs,
+                overrides=overrides,
                 threads=threads,
                 out=Path(folder) / "run",
                 eval_every=10**9,
@@ -155,11 +185,12 @@ def _stable_baselines(algorithm: Any, noise: Any, steps: int) -> float:
     return steps / (marks[1] - marks[0])
 
 
-def _peer(name: str, threads: int, steps: int) -> float:
+def _peer(contestant: Contestant, steps: int) -> float:
     import numpy as np
     import torch
 
-    torch.set_num_threads(threads)
+    name = contestant.name
+    torch.set_num_threads(contestant.threads)
     from stable_baselines3.common.noise import NormalActionNoise
 
     noise = NormalActionNoise(np.zeros(6), np.full(6, 0.1))
@@ -186,9 +217,9 @@ def _versions() -> dict[str, str]:
 
 def main(arguments: list[str]) -> None:
     """One contestant in this process; prints its rate."""
-    name, threads, steps = arguments[0], int(arguments[1]), int(arguments[2])
-    run: Callable[[str, int, int], float] = _ours if name in OURS else _peer
-    print(json.dumps(run(name, threads, steps)))
+    *contestant, steps = json.loads(arguments[0])
+    run: Callable[[Contestant, int], float] = _ours if contestant[0] in OURS else _peer
+    print(json.dumps(run(Contestant(*contestant), steps)))
 
 
 if __name__ == "__main__":
