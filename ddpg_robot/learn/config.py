@@ -21,9 +21,9 @@ class DdpgConfig:
     """
 
     # Networks
-    actor_hidden: tuple[int, ...] = (128, 128)
+    actor_hidden: tuple[int, ...] = (256, 256)
     """Units of the actor's hidden layers."""
-    critic_hidden: tuple[int, ...] = (128, 128)
+    critic_hidden: tuple[int, ...] = (256, 256)
     """Units of the critic's hidden layers."""
     critic_action_layer: int = 0
     """Layer of the critic that the action enters: 0 is the first, 1 the second (as in the paper)."""
@@ -31,9 +31,9 @@ class DdpgConfig:
     """Critics that differ in their initial weights alone."""
     quantiles: int = 1
     """1: a critic says the mean of the return. More: so many of its quantiles, at equal distances (Dabney et al. 2018)."""
-    newest_in_targets: bool = False
+    newest_in_targets: bool = True
     """Beside the target critics' values stand those of the critics themselves; see `dropped_values`."""
-    dropped_values: int = 0
+    dropped_values: int = 1
     """So many of the largest values, of all critics and quantiles together, are left out of the targets: 1 of two critics'
     is clipped double Q-learning (Fujimoto et al. 2018), some of many quantiles are truncated (Kuznetsov et al. 2020), and 1
     of a single critic with `newest_in_targets` is the smaller of the target critic's and the critic's own value."""
@@ -49,9 +49,9 @@ class DdpgConfig:
     """Subtract the running mean and divide by the running deviation of observations. Frozen into the export."""
 
     # Update
-    gamma: float = 0.97
+    gamma: float = 0.99
     """Discount per control step."""
-    n_step: int = 3
+    n_step: int = 1
     """Rewards that are summed before the critic's target bootstraps."""
     tau: float = 0.01
     """Polyak coefficient: targets move by this fraction of the distance, per update of their network."""
@@ -71,25 +71,25 @@ class DdpgConfig:
     """Bound of that noise."""
     saturation_penalty: float = 0.001
     """Weight of the mean squared excess of the actor's pre-activation beyond 1, added to the actor's loss."""
-    smoothness: float = 0.3
+    smoothness: float = 0.0
     """Weight, in the actor's loss, of the squared distance to the target actor's action one n-step later: a policy that
     shakes in simulation shakes the robot (Mysore et al. 2021, arXiv 2012.06644)."""
-    value_scale: float = 0.0
+    value_scale: float = 10.0
     """The critic works in units in which discounted returns have this root mean square, whatever the task's unit of reward
     (van Hasselt et al. 2016, arXiv 1602.07714); 0: in the task's own."""
 
     # Optimisers
-    actor_lr: float = 3e-4
+    actor_lr: float = 1e-3
     """Adam's step size for the actor."""
-    critic_lr: float = 3e-4
+    critic_lr: float = 1e-3
     """Adam's step size for the critic."""
-    lr_final_fraction: float = 0.1
+    lr_final_fraction: float = 0.3
     """Both step sizes fall linearly over training to this fraction of themselves."""
     critic_weight_decay: float = 0.0
     """L2 weight decay of the critic."""
 
     # Exploration
-    warmup_steps: int = 3000
+    warmup_steps: int = 5000
     """Uniform random actions before the policy acts and learning starts, environment steps."""
     warmup_repeat_probability: float = 0.9
     """Probability that a warm-up action is the previous one again, in every other episode: held actions reach what
@@ -175,6 +175,7 @@ PRESETS: dict[str, DdpgConfig] = {
         noise_theta=0.15,
     ),
     "ddpg": DdpgConfig(),
+    "max": DdpgConfig(critics=2, newest_in_targets=False),
 }
 
 

@@ -16,6 +16,7 @@ import torch
 from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
 from ddpg_robot.learn.agents import ALGORITHMS, make_agent, resolve_settings
 from ddpg_robot.learn.baselines.dqn import DqnConfig, grid_bytes
+from ddpg_robot.learn.baselines.settings import HIDDEN
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.replay import Replay
 
@@ -29,7 +30,9 @@ TERMS_PER_JOINT = 3
 
 
 def benchmark_scaling(repeats: int = 30, joints: tuple[int, ...] = JOINTS) -> dict[str, Any]:
-    """Measures and prints as a table, on random observations, with one thread and the settings that `train` has.
+    """Measures and prints as a table, on random observations, with one thread and the baselines' own settings.
+
+    DDPG has preset ddpg with networks as small as theirs.
 
     Args:
         repeats: timed pairs of calls of each; the fastest counts.
@@ -43,6 +46,7 @@ def benchmark_scaling(repeats: int = 30, joints: tuple[int, ...] = JOINTS) -> di
         raise ConfigError(mismatch("repeats", repeats, "a positive whole number"))
     torch.set_num_threads(1)
     contestants: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in ALGORITHMS if name != "dqn"}
+    contestants["ddpg"] = ("ddpg", {"actor_hidden": HIDDEN, "critic_hidden": HIDDEN})
     contestants |= {f"dqn, {bins} bins": ("dqn", {"bins": bins}) for bins in BINS}
     rows = {}
     for name, (algorithm, overrides) in contestants.items():

@@ -29,7 +29,7 @@ def test_an_unknown_task_lists_tasks_and_close_gymnasium_ids(refused: Refused) -
 
 
 def test_an_unknown_preset_lists_the_presets(refused: Refused) -> None:
-    assert "(valid choices: ddpg, paper)" in refused(*PENDULUM, "--preset", "papr")
+    assert "(valid choices: ddpg, max, paper)" in refused(*PENDULUM, "--preset", "papr")
 
 
 def test_an_unknown_algorithm_lists_the_algorithms_and_baselines_have_no_presets(refused: Refused) -> None:

@@ -37,5 +37,5 @@ def test_each_variant_is_a_benchmark_of_its_own(tmp_path: Path):
     plans = without_each(plan, "paper")
     assert len({plan.out for plan in plans.values()}) == len(plans) == len(deviations("ddpg", "paper"))  # without tau
     assert plans["nothing"].template.overrides == {"tau": 0.5}
-    assert plans["gamma=0.99"].template.agent_settings().gamma == 0.99
-    assert plans["gamma=0.99"].template.agent_settings().tau == 0.5
+    assert plans["batch_size=64"].template.agent_settings().batch_size == 64
+    assert plans["batch_size=64"].template.agent_settings().tau == 0.5

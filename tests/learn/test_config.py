@@ -84,7 +84,7 @@ def test_wrong_settings_are_named(overrides, message):
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"preset: found 'best'.*valid choices: ddpg, paper"):
+    with pytest.raises(ConfigError, match=r"preset: found 'best'.*valid choices: ddpg, max, paper"):
         resolve_agent("best")
 
 

@@ -16,15 +16,15 @@ from ddpg_robot.learn.normalizer import Returns
 from ddpg_robot.learn.replay import Batch, Replay
 
 SMALL = {"actor_hidden": (16, 12), "critic_hidden": (16, 12), "batch_size": 32, "replay_capacity": 100}
+PLAIN = {**SMALL, "newest_in_targets": False, "dropped_values": 0}
 VARIANTS = {
     "ddpg": resolve_agent("ddpg", SMALL),
+    "max": resolve_agent("max", SMALL),
     "paper": resolve_agent("paper", SMALL),
+    "plain": resolve_agent("ddpg", PLAIN),
     "penalty": resolve_agent("ddpg", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
-    "two critics, scaled rewards": resolve_agent(
-        "ddpg", {**SMALL, "critics": 2, "dropped_values": 1, "value_scale": 10.0}
-    ),
-    "quantiles": resolve_agent("ddpg", {**SMALL, "critics": 2, "quantiles": 7, "dropped_values": 3}),
-    "smaller of two": resolve_agent("ddpg", {**SMALL, "newest_in_targets": True, "dropped_values": 1}),
+    "smooth": resolve_agent("ddpg", {**SMALL, "smoothness": 0.3}),
+    "quantiles": resolve_agent("max", {**SMALL, "quantiles": 7, "dropped_values": 3}),
     "late action": resolve_agent("ddpg", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
 }
 
@@ -128,15 +128,15 @@ def critic_loss_of(agent: Ddpg, reward: float, discount: float) -> float:
 
 def test_critic_target_is_reward_plus_discounted_target_value():
     # y = 2 + 0.9 * 10 = 11, loss = (0 - 11)^2
-    assert critic_loss_of(constant_agent(10.0, VARIANTS["ddpg"]), 2.0, 0.9) == pytest.approx(121.0)
+    assert critic_loss_of(constant_agent(10.0, VARIANTS["plain"]), 2.0, 0.9) == pytest.approx(121.0)
 
 
 def test_critic_target_after_termination_is_the_reward_alone():
-    assert critic_loss_of(constant_agent(10.0, VARIANTS["ddpg"]), 2.0, 0.0) == pytest.approx(4.0)
+    assert critic_loss_of(constant_agent(10.0, VARIANTS["plain"]), 2.0, 0.0) == pytest.approx(4.0)
 
 
 def test_of_two_critics_targets_take_the_smaller_value():
-    agent = constant_agent(10.0, resolve_agent("ddpg", {**SMALL, "critics": 2, "dropped_values": 1}))
+    agent = constant_agent(10.0, VARIANTS["max"])
     agent.target_critics.module[1].after[-1].bias.fill_(4.0)
     # y = 2 + 0.9 * 4 = 5.6 for both critics: loss = 2 * (0 - 5.6)^2
     assert critic_loss_of(agent, 2.0, 0.9) == pytest.approx(2 * 5.6**2)
@@ -144,12 +144,12 @@ def test_of_two_critics_targets_take_the_smaller_value():
 
 @pytest.mark.parametrize(("target_says", "loss"), [(10.0, (2 + 0.9 * 0) ** 2), (-3.0, (2 - 0.9 * 3) ** 2)])
 def test_of_the_target_critic_and_the_critic_targets_take_the_smaller_value(target_says, loss):
-    agent = constant_agent(target_says, VARIANTS["smaller of two"])
+    agent = constant_agent(target_says, VARIANTS["ddpg"])
     assert critic_loss_of(agent, 2.0, 0.9) == pytest.approx(loss)  # the critic itself says 0
 
 
 def test_the_largest_quantiles_of_all_critics_are_left_out_of_targets():
-    agent = constant_agent(0.0, resolve_agent("ddpg", {**SMALL, "critics": 2, "quantiles": 2, "dropped_values": 2}))
+    agent = constant_agent(0.0, resolve_agent("max", {**SMALL, "quantiles": 2, "dropped_values": 2}))
     for critic, values in zip(agent.target_critics.module, ((1.0, 8.0), (6.0, 3.0)), strict=True):
         critic.after[-1].bias[:] = torch.tensor(values)
     # Targets 1 and 3 are left. Quantile Huber of q = 0: both u > 1, so H = 0.5 and 2.5; tau = 1/4 and 3/4; two critics.

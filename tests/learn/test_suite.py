@@ -189,7 +189,7 @@ def test_more_tasks_and_seeds_join_a_benchmark_but_other_settings_do_not(tmp_pat
     with plan(tmp_path / "bench", seeds=(1,)).opened():
         pass
     assert plan(tmp_path / "bench").recorded().seeds == (0, 1, 2)
-    with pytest.raises(RunDirectoryError, match=r"another benchmark: gamma: found 0.97, expected 0.5. Choose another"):
+    with pytest.raises(RunDirectoryError, match=r"another benchmark: gamma: found 0.99, expected 0.5. Choose another"):
         plan(tmp_path / "bench", overrides={"gamma": 0.5}).recorded()
     with (
         pytest.raises(RunDirectoryError, match="preset: found 'ddpg', expected 'paper'"),
@@ -205,7 +205,7 @@ def test_a_run_with_other_settings_is_not_mixed_in(tmp_path: Path) -> None:
     settings = dataclasses.replace(run.config, overrides={"gamma": 0.5}).settings()
     run.files.settings_file.write_text(json.dumps({"settings": settings, "versions": {}}))
     with pytest.raises(
-        RunDirectoryError, match=r"Hopper-v5 seed 0 has other settings: gamma: found 0.5, expected 0.97"
+        RunDirectoryError, match=r"Hopper-v5 seed 0 has other settings: gamma: found 0.5, expected 0.99"
     ):
         collect(asked)
 

@@ -151,9 +151,13 @@ def test_the_widest_action_box_that_numbers_can_hold_is_rescaled():
         assert task.describe()["action_scale"] == [1.7e308]
 
 
+def test_rewards_of_any_size_are_learnt_in_units_of_their_returns(tmp_path):
+    train(config(tmp_path / "run", task_kwargs={"bad": "size"}))  # losses that are not finite would raise
+
+
 def test_diverging_losses_stop_the_training(tmp_path):
     with pytest.raises(TrainingError, match=r"losses at step \d+: .*inf.*expected finite numbers"):
-        train(config(tmp_path / "run", task_kwargs={"bad": "size"}))
+        train(config(tmp_path / "run", task_kwargs={"bad": "size"}, overrides={**TINY, "value_scale": 0.0}))
 
 
 def test_evaluation_reports_success_errors_and_limits():
@@ -207,7 +211,7 @@ def warnings_of(run):
 
 def test_the_batch_that_broke_an_update_is_kept(tmp_path):
     with pytest.raises(TrainingError, match=r"Their batch is in .*nonfinite_batch\.safetensors"):
-        train(config(tmp_path / "run", task_kwargs={"bad": "size"}))
+        train(config(tmp_path / "run", task_kwargs={"bad": "size"}, overrides={**TINY, "value_scale": 0.0}))
     batch = read_tensors(tmp_path / "run" / "nonfinite_batch.safetensors")
     assert batch["observation"].shape == (8, 2)
     assert batch["reward"].abs().max() > 1e29

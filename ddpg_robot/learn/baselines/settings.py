@@ -1,4 +1,7 @@
-"""Settings that baselines share. Their values are DDPG's own, so that methods are compared and not settings."""
+"""Settings that baselines share. Their values are DDPG's own, so that methods are compared and not settings.
+
+The networks alone are smaller: a search over actions passes thousands of rows through them at each update.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import ClassVar, Literal
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.learn.config import NOISES, DdpgConfig
 
+HIDDEN = (128, 128)
+"""Units of hidden layers."""
 FRACTIONS = {
     "gamma",
     "tau",
@@ -24,7 +29,7 @@ MAY_BE_ZERO = {"warmup_steps", "noise_sigma", "noise_sigma_final"}
 class BaselineConfig:
     """What every baseline has. Actions are in [-1, 1] inside the agent."""
 
-    critic_hidden: tuple[int, ...] = DdpgConfig.critic_hidden
+    critic_hidden: tuple[int, ...] = HIDDEN
     """Units of the hidden layers of the network that estimates values."""
     critic_layer_norm: bool = DdpgConfig.critic_layer_norm
     """Layer normalisation after each of its hidden linear layers."""
@@ -91,7 +96,7 @@ class ReplayConfig(BaselineConfig):
 class ActorConfig(BaselineConfig):
     """Of methods with an actor network."""
 
-    actor_hidden: tuple[int, ...] = DdpgConfig.actor_hidden
+    actor_hidden: tuple[int, ...] = HIDDEN
     """Units of the actor's hidden layers."""
     actor_lr: float = DdpgConfig.actor_lr
     """Adam's step size for the actor."""
