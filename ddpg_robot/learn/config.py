@@ -83,7 +83,7 @@ class DdpgConfig:
     """Adam's step size for the actor."""
     critic_lr: float = 1e-3
     """Adam's step size for the critic."""
-    lr_final_fraction: float = 0.3
+    lr_final_fraction: float = 0.1
     """Both step sizes fall linearly over training to this fraction of themselves."""
     critic_weight_decay: float = 0.0
     """L2 weight decay of the critic."""
