@@ -6,12 +6,16 @@ stacks, so their chain rule is a loop; tests compare it with autograd.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 aten = torch.ops.aten
+
+NARROW = 32
+"""Layers of fewer outputs compute in float32 in any case: theirs are the values and actions, and cost next to nothing."""
 
 
 class Backprop:
@@ -24,10 +28,19 @@ class Backprop:
     Args:
         layers: the stack; parameters whose gradients are wanted have `grad` allocated.
         batch_size: rows of every input.
+        bfloat: gives the bfloat16 copy of a parameter; products of all but narrow layers, and activations between them, are in
+            bfloat16 then, while parameters, gradients, inputs and outputs stay float32.
     """
 
-    def __init__(self, layers: nn.Sequential, batch_size: int) -> None:
-        self._passes = [_PASSES[type(layer)](layer, batch_size) for layer in layers]
+    def __init__(
+        self, layers: nn.Sequential, batch_size: int, bfloat: Callable[[nn.Parameter], Tensor] | None = None
+    ) -> None:
+        self._passes = [
+            _BfloatLinearPass(layer, batch_size, bfloat)
+            if bfloat and isinstance(layer, nn.Linear) and layer.out_features >= NARROW
+            else _PASSES[type(layer)](layer, batch_size)
+            for layer in layers
+        ]
 
     def forward(self, x: Tensor) -> Tensor:
         """Output for the input x, shape (batch, inputs); remembers what `backward` needs."""
@@ -45,11 +58,11 @@ class Backprop:
         """
         for index in reversed(range(len(self._passes))):
             gradient = self._passes[index].backward(gradient, parameters, inputs or index > 0)
-        return gradient if inputs else None
+        return gradient.float() if inputs else None
 
 
 class _LinearPass:
-    """``y = x W^T + b``."""
+    """``y = x W^T + b``, in float32."""
 
     def __init__(self, layer: nn.Linear, batch_size: int) -> None:
         # Views, so they follow the parameters; looking them up in the module costs more than a small product.
@@ -60,13 +73,36 @@ class _LinearPass:
         self._input_gradient = torch.empty(batch_size, layer.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._x = x
-        return torch.addmm(self._bias, x, self._transposed, out=self._output)
+        self._x, self._type = x.float(), x.dtype
+        return torch.addmm(self._bias, self._x, self._transposed, out=self._output)
 
     def backward(self, gradient: Tensor, parameters: bool, inputs: bool) -> Tensor:
         if parameters:
             torch.mm(gradient.t(), self._x, out=self._weight_gradient)
             torch.sum(gradient, 0, out=self._bias_gradient)
+        return torch.mm(gradient, self._weight, out=self._input_gradient).to(self._type) if inputs else gradient
+
+
+class _BfloatLinearPass:
+    """``y = x W^T + b`` with products in bfloat16, whose sums run in float32; writes float32 gradients."""
+
+    def __init__(self, layer: nn.Linear, batch_size: int, bfloat: Callable[[nn.Parameter], Tensor]) -> None:
+        self._weight, self._bias = bfloat(layer.weight), bfloat(layer.bias)
+        self._weight_gradient, self._bias_gradient = layer.weight.grad, layer.bias.grad
+        self._transposed = self._weight.t()
+        self._output = torch.empty(batch_size, layer.out_features, dtype=torch.bfloat16)
+        self._input_gradient = torch.empty(batch_size, layer.in_features, dtype=torch.bfloat16)
+        self._product = torch.empty_like(self._weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._x = x.bfloat16()
+        return torch.addmm(self._bias, self._x, self._transposed, out=self._output)
+
+    def backward(self, gradient: Tensor, parameters: bool, inputs: bool) -> Tensor:
+        gradient = gradient.bfloat16()
+        if parameters:
+            self._weight_gradient.copy_(torch.mm(gradient.t(), self._x, out=self._product))
+            torch.sum(gradient, 0, dtype=torch.float32, out=self._bias_gradient)
         return torch.mm(gradient, self._weight, out=self._input_gradient) if inputs else gradient
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from ddpg_robot.learn.config import DdpgConfig
 from ddpg_robot.learn.networks import (
     Actor,
     ActorPass,
+    BfloatCopy,
     CriticPass,
     Critics,
     GreedyPolicy,
@@ -59,10 +61,20 @@ class Ddpg:
         self.target_critics = TargetNetwork(self.critics, critic_flat)
         self.actor_optimizer = Adam(*actor_flat, config.actor_lr)
         self.critic_optimizer = Adam(*critic_flat, config.critic_lr, config.critic_weight_decay)
-        self._actor = ActorPass(self.actor, config.batch_size)
-        self._critics = [CriticPass(critic, config.batch_size) for critic in self.critics]
-        self._target_actor = ActorPass(self.target_actor.module, config.batch_size)
-        self._target_critics = [CriticPass(critic, config.batch_size) for critic in self.target_critics.module]
+        self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16_units())
+        """Whether products are computed in bfloat16."""
+        networks = {
+            "actor": (self.actor, actor_flat),
+            "critics": (self.critics, critic_flat),
+            "target_actor": (self.target_actor.module, self.target_actor.flat),
+            "target_critics": (self.target_critics.module, self.target_critics.flat),
+        }
+        self._copies = {name: BfloatCopy(*network) for name, network in networks.items() if self.bfloat16}
+        copy, size = self._copies.get, config.batch_size
+        self._actor = ActorPass(self.actor, size, copy("actor"))
+        self._critics = [CriticPass(c, size, copy("critics")) for c in self.critics]
+        self._target_actor = ActorPass(self.target_actor.module, size, copy("target_actor"))
+        self._target_critics = [CriticPass(c, size, copy("target_critics")) for c in self.target_critics.module]
         self._unit = 1.0
         self.mu = GreedyPolicy(self.actor, self.normalizer)
         """The newest actor's action ``mu(s)`` for one raw observation: what exploration adds noise to."""
@@ -100,6 +112,7 @@ class Ddpg:
             critic.backward(gradient)
             critic_loss += loss
         self.critic_optimizer.step()
+        self._refresh("critics")
 
         # Actor: ascend mean Q(s, mu(s)) along the deterministic policy gradient, dQ/da dmu/dtheta.
         actor_loss = None
@@ -118,6 +131,8 @@ class Ddpg:
         self.target_critics.follow(config.tau)
         if actor_loss is not None:
             self.target_actor.follow(config.tau)
+            self._refresh("actor", "target_actor")
+        self._refresh("target_critics")
 
         self.updates += 1
         self._train_mode(False)
@@ -160,6 +175,7 @@ class Ddpg:
         self.generator.set_state(state["agent.generator"])
         self.updates = int(state["agent.updates"])
         self._unit = float(state["agent.unit"])
+        self._refresh(*self._copies)
 
     def _next_values(self, observation: Tensor, action: Tensor) -> Tensor:
         """``Q'(s', a')`` of all target critics, or also of the critics, but for the largest values; (batch, values)."""
@@ -188,7 +204,9 @@ class Ddpg:
         if not self.updates:
             return  # what the critics say is still random: it needs no keeping
         for critic in (*self.critics, *self.target_critics.module):
-            critic.after[-1].weight.mul_(change)
+            critic.after[-1].weight.mul_(
+                change
+            )  # a narrow layer: its products are in float32, it has no copy to refresh
             critic.after[-1].bias.mul_(change)
 
     def _smooth(self, action: Tensor) -> Tensor:
@@ -207,6 +225,12 @@ class Ddpg:
         u = self._actor.preactivation
         return (u - u.clamp(-1.0, 1.0)).mul_(2.0 * penalty / u.numel())
 
+    def _refresh(self, *names: str) -> None:
+        """Lets products in bfloat16 see the parameters of these networks as they are."""
+        for name in names:
+            if self._copies:
+                self._copies[name].refresh()
+
     def _train_mode(self, on: bool) -> None:
         """Only batch normalisation tells the modes apart."""
         if self.config.batch_norm:
@@ -223,6 +247,14 @@ class Ddpg:
             ("critic_optimizer", self.critic_optimizer),
             ("returns", self.returns),
         ]
+
+
+def has_bfloat16_units() -> bool:
+    """Whether the processor multiplies bfloat16 matrices in hardware (AMX); others compute them slower than float32."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def squared_error(q: Tensor, y: Tensor) -> tuple[float, Tensor]:

@@ -108,6 +108,35 @@ def test_update_equals_autograd_and_torch_optimisers(variant):
             )
 
 
+@pytest.mark.parametrize("preset", ["ddpg", "max"])
+def test_an_update_in_bfloat16_is_that_in_float32_within_its_rounding(preset):
+    wide = {"actor_hidden": (64, 48), "critic_hidden": (64, 48), "batch_size": 32, "replay_capacity": 100}
+    agents = {
+        precision: Ddpg(5, 2, resolve_agent(preset, {**wide, "precision": precision}), seed=3)
+        for precision in ("float32", "bfloat16")
+    }
+    assert [agent.bfloat16 for agent in agents.values()] == [False, True]
+    losses = [agent.update(random_batch(agent)) for agent in agents.values()]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02, abs=1e-3)
+    exact, rounded = (agent.state() for agent in agents.values())
+    for name in ("actor_optimizer.mean", "critic_optimizer.mean"):  # averages of the gradients
+        assert exact[name].dtype == rounded[name].dtype == torch.float32
+        assert (exact[name] - rounded[name]).norm() < 0.02 * exact[name].norm()
+        assert not torch.equal(exact[name], rounded[name])
+
+
+def test_after_a_restore_products_in_bfloat16_use_the_restored_parameters():
+    config = resolve_agent(
+        "ddpg", {"actor_hidden": (64,), "critic_hidden": (64,), "batch_size": 32, "precision": "bfloat16"}
+    )
+    one, other = (Ddpg(5, 2, config, seed) for seed in (1, 2))
+    batch = random_batch(one)
+    one.update(batch)
+    other.load_state(one.state())
+    other.returns.load_state_dict(one.returns.state_dict())
+    assert one.update(batch) == other.update(batch)
+
+
 def constant_agent(value: float, config: DdpgConfig) -> Ddpg:
     """An agent whose target critic says `value` everywhere."""
     agent = Ddpg(1, 1, config, seed=0)
