@@ -88,7 +88,7 @@ class DdpgConfig:
     critic_lr: float = 1e-3
     """Adam's step size for the critic."""
     lr_final_fraction: float = 0.1
-    """Both step sizes fall linearly over training to this fraction of themselves."""
+    """Both step sizes fall geometrically over training to this fraction of themselves."""
     critic_weight_decay: float = 0.0
     """L2 weight decay of the critic."""
 
@@ -103,7 +103,7 @@ class DdpgConfig:
     noise_sigma: float = 0.1
     """Deviation of the noise's increments, in units of the [-1, 1] action box."""
     noise_sigma_final: float = 0.02
-    """The deviation falls (or rises) linearly over training to this."""
+    """The deviation falls (or rises) geometrically over training to this; linearly where one of them is 0."""
     noise_theta: float = 0.15
     """Ornstein-Uhlenbeck: pull towards zero per step."""
 
@@ -282,6 +282,13 @@ def with_overrides(settings: Any, overrides: dict[str, Any]) -> Any:
 def agent_to_dict(config: Any) -> dict[str, Any]:
     """JSON data of an agent's settings. `agents.settings_from_dict` is the reverse."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+
+
+def annealed(first: float, last: float, fraction: float) -> float:
+    """Value at this fraction of a training, which goes geometrically from first to last, linearly where one is 0."""
+    if first > 0 and last > 0:
+        return first * (last / first) ** fraction
+    return first + (last - first) * fraction
 
 
 def digest(data: Any) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpg_robot.learn.adam import Adam
-from ddpg_robot.learn.config import DdpgConfig
+from ddpg_robot.learn.config import DdpgConfig, annealed
 from ddpg_robot.learn.networks import (
     Actor,
     ActorPass,
@@ -144,7 +144,7 @@ class Ddpg:
 
     def set_progress(self, fraction: float) -> None:
         """Sets the step sizes for this fraction (0 to 1) of the training."""
-        scale = 1.0 + (self.config.lr_final_fraction - 1.0) * fraction
+        scale = annealed(1.0, self.config.lr_final_fraction, fraction)
         self.actor_optimizer.lr = self.config.actor_lr * scale
         self.critic_optimizer.lr = self.config.critic_lr * scale
 

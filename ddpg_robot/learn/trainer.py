@@ -15,7 +15,7 @@ import torch
 from ddpg_robot.errors import TrainingError, mismatch
 from ddpg_robot.learn.agents import Agent, make_agent
 from ddpg_robot.learn.checkpoint import CheckpointStore, load_policy, save_batch, save_best
-from ddpg_robot.learn.config import TrainConfig
+from ddpg_robot.learn.config import TrainConfig, annealed
 from ddpg_robot.learn.ddpg import Losses
 from ddpg_robot.learn.evaluate import Act, evaluate_task
 from ddpg_robot.learn.interruption import Interruption
@@ -200,8 +200,7 @@ class Training:
         config = self.agent.config
         if self.step < config.warmup_steps:
             return rollout.warmup.sample()
-        fraction = self.step / self.config.steps
-        sigma = config.noise_sigma + (config.noise_sigma_final - config.noise_sigma) * fraction
+        sigma = annealed(config.noise_sigma, config.noise_sigma_final, self.step / self.config.steps)
         return self.agent.explore(rollout.observation, rollout.noise.sample(sigma))
 
     def _learn(self) -> None:

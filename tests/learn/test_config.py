@@ -11,7 +11,7 @@ from torch import nn
 
 from ddpg_robot.errors import ConfigError
 from ddpg_robot.learn.agents import settings_from_dict
-from ddpg_robot.learn.config import TrainConfig, agent_to_dict, resolve_agent
+from ddpg_robot.learn.config import TrainConfig, agent_to_dict, annealed, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
 
 
@@ -109,3 +109,10 @@ def test_same_seed_gives_the_same_weights_and_leaves_torch_alone():
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_settings_are_annealed_geometrically_and_linearly_to_zero():
+    assert [annealed(0.1, 0.001, fraction) for fraction in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.01, 0.001])
+    assert [annealed(0.1, 0.0, fraction) for fraction in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.05, 0.0])
+    assert annealed(0.0, 0.2, 0.25) == pytest.approx(0.05)
+    assert annealed(0.0, 0.0, 0.7) == 0.0

@@ -239,10 +239,10 @@ def test_actor_is_updated_at_every_nth_update_of_the_critic():
     assert [agent.update(batch).actor is not None for _ in range(6)] == [True, False, False, True, False, False]
 
 
-def test_step_sizes_fall_linearly_to_their_final_fraction():
+def test_step_sizes_fall_geometrically_to_their_final_fraction():
     agent = Ddpg(5, 2, resolve_agent("ddpg", {**SMALL, "lr_final_fraction": 0.1, "actor_lr": 1e-3}), seed=0)
     agent.set_progress(0.5)
-    assert agent.actor_optimizer.lr == pytest.approx(0.55e-3)
+    assert agent.actor_optimizer.lr == pytest.approx(1e-3 * 0.1**0.5)
     agent.set_progress(1.0)
     assert agent.actor_optimizer.lr == pytest.approx(1e-4)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpg_robot.learn.adam import Adam
+from ddpg_robot.learn.config import annealed
 from ddpg_robot.learn.networks import TargetNetwork, flatten_parameters
 from ddpg_robot.learn.normalizer import Normalizer
 from ddpg_robot.learn.replay import Batch
@@ -92,7 +93,7 @@ class Baseline:
         """Sets the step sizes for this fraction (0 to 1) of the training."""
         self.progress = fraction
         for learner in self.learners.values():
-            learner.scale_lr(1.0 + (self.config.lr_final_fraction - 1.0) * fraction)
+            learner.scale_lr(annealed(1.0, self.config.lr_final_fraction, fraction))
 
     def state(self) -> dict[str, Tensor]:
         """Complete state as named tensors."""

@@ -36,7 +36,7 @@ class BaselineConfig:
     critic_lr: float = DdpgConfig.critic_lr
     """Adam's step size for it."""
     lr_final_fraction: float = DdpgConfig.lr_final_fraction
-    """Step sizes fall linearly over training to this fraction of themselves."""
+    """Step sizes fall geometrically over training to this fraction of themselves."""
     normalize_observations: bool = DdpgConfig.normalize_observations
     """Subtract the running mean and divide by the running deviation of observations."""
     gamma: float = DdpgConfig.gamma
@@ -115,4 +115,4 @@ class NoiseConfig(BaselineConfig):
     noise_sigma: float = DdpgConfig.noise_sigma
     """Deviation of the noise's increments, in units of the [-1, 1] action box."""
     noise_sigma_final: float = DdpgConfig.noise_sigma_final
-    """The deviation falls (or rises) linearly over training to this."""
+    """The deviation falls (or rises) geometrically over training to this."""
