@@ -22,14 +22,27 @@ HIDDEN, BATCH = [256, 256], 256
 WARM_UP = 1500
 """Environment steps before the clock runs; learning begins at half of them."""
 
-OURS = ("ddpg", "max", "paper")
-"""Presets."""
+AS_PEERS = {"actor_delay": 1, "newest_in_targets": False, "dropped_values": 0}
+"""What makes an update of preset ddpg that of the peers' DDPG: actor and critic once each, the target critic alone."""
+OURS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddpg as peers": ("ddpg", AS_PEERS),
+    "ddpg as peers, float32": ("ddpg", {**AS_PEERS, "precision": "float32"}),
+    "ddpg": ("ddpg", {}),
+    "max": ("max", {}),
+    "paper": ("paper", {}),
+}
+"""Name -> preset and what differs from it, beside the sizes."""
 PEERS = {"sb3_ddpg": "stable_baselines3", "sb3_td3": "stable_baselines3", "sbx_ddpg": "sbx"}
 """Name -> the module that must be installed."""
 
 
-RATIOS = {"ratio_sb3": ("ddpg", "sb3_ddpg"), "ratio_sbx": ("ddpg", "sbx_ddpg"), "ratio_sb3_td3": ("max", "sb3_td3")}
-"""Name -> the preset, and the peer that it is compared with."""
+RATIOS = {
+    "ratio_sb3": ("ddpg as peers", "sb3_ddpg"),
+    "ratio_sb3_float32": ("ddpg as peers, float32", "sb3_ddpg"),
+    "ratio_sbx": ("ddpg as peers", "sbx_ddpg"),
+    "ratio_sb3_td3": ("max", "sb3_td3"),
+}
+"""Name -> who of ours, and the peer that it is compared with."""
 
 
 class Contestant(NamedTuple):
@@ -58,7 +71,7 @@ def benchmark_train(steps: int = 3000, rounds: int = 3, envs: tuple[int, ...] = 
     Args:
         steps: measured environment steps per process.
         rounds: how often each contestant runs.
-        envs: numbers of environments that preset ddpg runs with besides.
+        envs: numbers of environments that `ddpg as peers` runs with besides.
 
     Returns:
         `machine`, `versions`, `rows`: name -> median and all rates (steps/s), and the `RATIOS`: our best median over the
@@ -73,7 +86,9 @@ def benchmark_train(steps: int = 3000, rounds: int = 3, envs: tuple[int, ...] = 
     peers = [name for name, module in PEERS.items() if importlib.util.find_spec(module)]
     threads = sorted({1, cores})
     contestants = [Contestant(name, n) for name in (*OURS, *peers) for n in threads]
-    contestants += [Contestant("ddpg", n, many, shared) for many in envs for shared in (False, True) for n in threads]
+    contestants += [
+        Contestant("ddpg as peers", n, many, shared) for many in envs for shared in (False, True) for n in threads
+    ]
     rates: dict[Contestant, list[float]] = {contestant: [] for contestant in contestants}
     for _ in range(rounds):
         for contestant in contestants:
@@ -129,15 +144,14 @@ def _ours(contestant: Contestant, steps: int) -> float:
 
     log_every = 250
     name, threads, envs, shared = contestant
-    overrides = {"actor_hidden": HIDDEN, "critic_hidden": HIDDEN, "batch_size": BATCH, "warmup_steps": WARM_UP // 2}
-    overrides |= {"updates_per_step": 1 / envs if shared else 1.0}
-    if name != "max":  # TD3 delays its actor as max does, DDPG does not
-        overrides["actor_delay"] = 1
+    preset, overrides = OURS[name]
+    sizes = {"actor_hidden": HIDDEN, "critic_hidden": HIDDEN, "batch_size": BATCH, "warmup_steps": WARM_UP // 2}
+    overrides = {**overrides, **sizes, "updates_per_step": 1 / envs if shared else 1.0}
     with tempfile.TemporaryDirectory() as folder:
         run = train(
             TrainConfig(
                 TASK,
-                preset=name,
+                preset=preset,
                 steps=WARM_UP + steps,
                 envs=envs,
                 overrides=overrides,

@@ -23,11 +23,11 @@ def test_a_peer_prints_its_rate_too(capsys):
 
 def test_the_table_says_which_peer_is_not_installed():
     rows = {"ddpg, 1 thread": {"median": 300.0, "rates": [290.0, 300.0, 310.0]}}
-    ratios = {"ratio_sb3": 2.5, "ratio_sbx": None, "ratio_sb3_td3": 2.0}
+    ratios = {"ratio_sb3": 2.5, "ratio_sb3_float32": 2.5, "ratio_sbx": None, "ratio_sb3_td3": 2.0}
     text = format_throughput({"task": "T", "machine": "m", "rows": rows, **ratios})
     assert "290 300 310" in text
-    assert "ddpg beside sb3_ddpg: 2.50 times as fast" in text
-    assert "ddpg beside sbx_ddpg: not installed (pip install 'ddpg-robot[bench]')" in text
+    assert "ddpg as peers beside sb3_ddpg: 2.50 times as fast" in text
+    assert "ddpg as peers beside sbx_ddpg: not installed (pip install 'ddpg-robot[bench]')" in text
 
 
 def test_a_contestants_row_says_how_it_runs():
