@@ -55,8 +55,9 @@ class DdpgConfig:
     """Rewards that are summed before the critic's target bootstraps."""
     tau: float = 0.01
     """Polyak coefficient: targets move by this fraction of the distance, per update of their network."""
-    averaged_actor: bool = True
-    """Evaluate, keep and export the target actor, which averages the actor over its last 1/tau updates."""
+    actor_averaging: float = 3e-4
+    """Polyak coefficient of the average of the actor that is evaluated, kept and exported: over its last 1/this updates, or
+    the last tenth of all where that is less; 1: the actor as it is."""
     batch_size: int = 128
     """Transitions per update."""
     replay_capacity: int = 1_000_000
@@ -108,11 +109,20 @@ class DdpgConfig:
     """Ornstein-Uhlenbeck: pull towards zero per step."""
 
     def __post_init__(self) -> None:
-        positive = ("tau", "batch_size", "replay_capacity", "n_step", "updates_per_step", "actor_delay", "actor_lr")
+        positive = (
+            "tau",
+            "actor_averaging",
+            "batch_size",
+            "replay_capacity",
+            "n_step",
+            "updates_per_step",
+            "actor_delay",
+            "actor_lr",
+        )
         for name in (*positive, "critic_lr", "critics", "quantiles"):
             if not getattr(self, name) > 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "a positive number"))
-        fractions = ("gamma", "tau", "lr_final_fraction", "warmup_repeat_probability", "noise_theta")
+        fractions = ("gamma", "tau", "actor_averaging", "lr_final_fraction", "warmup_repeat_probability", "noise_theta")
         for name in fractions:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "a number from 0 to 1"))
@@ -159,7 +169,7 @@ PRESETS: dict[str, DdpgConfig] = {
         gamma=0.99,
         n_step=1,
         tau=1e-3,
-        averaged_actor=False,
+        actor_averaging=1.0,
         batch_size=64,
         replay_capacity=1_000_000,
         updates_per_step=1,

@@ -58,6 +58,7 @@ class Ddpg:
             self.critics = Critics(observation_size, action_size, config).eval()
         actor_flat, critic_flat = flatten_parameters(self.actor), flatten_parameters(self.critics)
         self.target_actor = TargetNetwork(self.actor, actor_flat)
+        self.averaged_actor = TargetNetwork(self.actor, actor_flat)
         self.target_critics = TargetNetwork(self.critics, critic_flat)
         self.actor_optimizer = Adam(*actor_flat, config.actor_lr)
         self.critic_optimizer = Adam(*critic_flat, config.critic_lr, config.critic_weight_decay)
@@ -78,8 +79,7 @@ class Ddpg:
         self._unit = 1.0
         self.mu = GreedyPolicy(self.actor, self.normalizer)
         """The newest actor's action ``mu(s)`` for one raw observation: what exploration adds noise to."""
-        averaged = GreedyPolicy(self.target_actor.module, self.normalizer)
-        self.act = averaged if config.averaged_actor else self.mu
+        self.act = GreedyPolicy(self.averaged_actor.module, self.normalizer)
         """The action of the actor that is evaluated, kept and exported."""
         self.generator = torch.Generator().manual_seed(seed)
         self._smoothing = torch.zeros(config.batch_size, action_size)
@@ -131,6 +131,9 @@ class Ddpg:
         self.target_critics.follow(config.tau)
         if actor_loss is not None:
             self.target_actor.follow(config.tau)
+            # At first over the last tenth of all updates, or short trainings would keep the actor that they began with.
+            count = 1 + self.updates // config.actor_delay
+            self.averaged_actor.follow(max(config.actor_averaging, 10.0 / (10.0 + count)))
             self._refresh("actor", "target_actor")
         self._refresh("target_critics")
 
@@ -158,10 +161,11 @@ class Ddpg:
 
     def policy_state(self) -> dict[str, Tensor]:
         """What acting needs: the actor that `act` uses, as `actor`, and the normaliser's statistics."""
-        actor = "target_actor." if self.config.averaged_actor else "actor."
-        state = self.state()
-        found = {f"actor.{name[len(actor) :]}": tensor for name, tensor in state.items() if name.startswith(actor)}
-        return found | {name: tensor for name, tensor in state.items() if name.startswith("normalizer_statistics.")}
+        parts = (
+            ("actor", self.averaged_actor.module.state_dict()),
+            ("normalizer_statistics", self.normalizer.statistics()),
+        )
+        return {f"{part}.{name}": tensor for part, tensors in parts for name, tensor in tensors.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restores what `state` gave, bit for bit."""
@@ -242,6 +246,7 @@ class Ddpg:
             ("actor", self.actor),
             ("critics", self.critics),
             ("target_actor", self.target_actor.module),
+            ("averaged_actor", self.averaged_actor.module),
             ("target_critics", self.target_critics.module),
             ("actor_optimizer", self.actor_optimizer),
             ("critic_optimizer", self.critic_optimizer),

@@ -233,6 +233,24 @@ def test_target_network_moves_by_tau():
     assert target.module.weight.item() == pytest.approx(start + 3.5)
 
 
+def test_the_actor_that_acts_is_an_average_of_the_last_tenth_and_then_of_a_fixed_number_of_updates():
+    agent = Ddpg(5, 2, resolve_agent("ddpg", {**SMALL, "actor_delay": 1, "actor_averaging": 0.8}), seed=0)
+    batch = random_batch(agent)
+    expected = agent.actor.mlp[-1].weight.detach().clone()
+    for rate in (10 / 11, 10 / 12, 0.8, 0.8):  # 10 / 13 is less than 0.8
+        agent.update(batch)
+        expected.lerp_(agent.actor.mlp[-1].weight.detach(), rate)
+        torch.testing.assert_close(agent.policy_state()["actor.mlp.4.weight"], expected)
+
+
+def test_the_papers_actor_acts_as_it_is():
+    agent = Ddpg(5, 2, VARIANTS["paper"], seed=0)
+    batch = random_batch(agent)
+    agent.update(batch)
+    observation = np.ones(5, np.float32)
+    assert np.array_equal(agent.act(observation), agent.mu(observation))
+
+
 def test_actor_is_updated_at_every_nth_update_of_the_critic():
     agent = Ddpg(5, 2, resolve_agent("ddpg", {**SMALL, "actor_delay": 3}), seed=0)
     batch = random_batch(agent)
