@@ -84,7 +84,7 @@ class DdpgConfig:
     processor has units for it (AMX), where it is several times as fast."""
 
     # Optimisers
-    actor_lr: float = 3e-4
+    actor_lr: float = 5e-4
     """Adam's step size for the actor."""
     critic_lr: float = 1e-3
     """Adam's step size for the critic."""
