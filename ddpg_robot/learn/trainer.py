@@ -19,14 +19,13 @@ from ddpg_robot.learn.config import TrainConfig, annealed
 from ddpg_robot.learn.ddpg import Losses
 from ddpg_robot.learn.evaluate import Act, evaluate_task
 from ddpg_robot.learn.interruption import Interruption
-from ddpg_robot.learn.noise import WarmupActions, make_noise
 from ddpg_robot.learn.progress import Metrics, ProgressLine
-from ddpg_robot.learn.replay import NStepWindow, Replay
+from ddpg_robot.learn.replay import Replay
+from ddpg_robot.learn.rollout import Rollout
 from ddpg_robot.learn.rundir import RunDirectory, write_json, writing
-from ddpg_robot.learn.tasks import Task, episode_seed, open_task
+from ddpg_robot.learn.tasks import Task, open_task
 from ddpg_robot.learn.watch import Watch
 
-TRAINING_STREAM = 0
 EVALUATION_SEED = 1_000_000
 """Evaluations of a run use this seed plus the run's own: the same episodes each time, never those of training."""
 
@@ -46,7 +45,9 @@ def train(config: TrainConfig) -> Path:
     """
     config.agent_settings()  # raises before a task is made
     torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)  # weights that decay towards zero end in numbers that are 200 times slower to multiply
+    torch.set_flush_denormal(
+        True
+    )  # weights that decay towards zero end in numbers that are 200 times slower to multiply
     with contextlib.ExitStack() as stack:
         task, *others = (
             stack.enter_context(open_task(config.task, config.task_kwargs)) for _ in range(config.envs + 1)
@@ -57,43 +58,6 @@ def train(config: TrainConfig) -> Path:
         if not run.evaluation_file.is_file():  # its last file
             Training(config, run, others, task, agent).run()
     return run.path
-
-
-class Rollout:
-    """One of the environments of a training, and what belongs to its episode.
-
-    Args:
-        task: the environment.
-        config: the agent's settings.
-        noise_rng, warmup_rng: for exploration alone.
-    """
-
-    def __init__(
-        self, task: Task, config: Any, noise_rng: np.random.Generator, warmup_rng: np.random.Generator
-    ) -> None:
-        self.task = task
-        self.window = NStepWindow(config.n_step, config.gamma)
-        self.noise = make_noise(config, task.action_size, noise_rng)
-        self.warmup = WarmupActions(task.action_size, config.warmup_repeat_probability, warmup_rng)
-        self.rewards: list[float] = []
-
-    def reset(self, seed: int, episode: int) -> np.ndarray:
-        """Starts the episode of this number; returns its first observation, shape (observations,)."""
-        self.noise.reset()
-        self.warmup.reset(episode)
-        self.rewards.clear()
-        self.observation, self.info = self.task.reset(episode_seed(seed, TRAINING_STREAM, episode))
-        return self.observation
-
-    def step(self, action: np.ndarray, replay: Replay) -> bool:
-        """One control step; what it completes goes into the replay. Returns whether the episode is over."""
-        step = self.task.step(action)
-        self.window.add(
-            replay, self.observation, action, step.reward, step.observation, step.terminated, step.truncated
-        )
-        self.observation, self.info = step.observation, step.info
-        self.rewards.append(step.reward)
-        return step.terminated or step.truncated
 
 
 class Training:
