@@ -45,10 +45,10 @@ def train(config: TrainConfig) -> Path:
     """
     config.agent_settings()  # raises before a task is made
     torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(
-        True
-    )  # weights that decay towards zero end in numbers that are 200 times slower to multiply
     with contextlib.ExitStack() as stack:
+        # Weights that decay towards zero end in numbers that are 200 times slower to multiply.
+        torch.set_flush_denormal(True)
+        stack.callback(torch.set_flush_denormal, False)
         task, *others = (
             stack.enter_context(open_task(config.task, config.task_kwargs)) for _ in range(config.envs + 1)
         )

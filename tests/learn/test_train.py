@@ -54,6 +54,11 @@ def test_a_run_leaves_the_files_that_it_promises(tmp_path):
     assert evaluation["episodes"] == len(evaluation["per_episode"]) == 3
 
 
+def test_a_training_leaves_the_processs_arithmetic_as_it_was(tmp_path):
+    train(config(tmp_path / "run", steps=60))
+    assert np.float32(1e-39) * np.float32(1.0) > 0
+
+
 @pytest.mark.parametrize(("envs", "rate", "updates"), [(1, 1.0, 350), (1, 0.25, 88), (5, 0.25, 88), (5, 2.0, 700)])
 def test_environments_take_turns_and_updates_keep_their_rate(tmp_path, envs, rate, updates):
     out = train(config(tmp_path / "run", envs=envs, overrides={**TINY, "warmup_steps": 50, "updates_per_step": rate}))
