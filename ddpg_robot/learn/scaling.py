@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
+from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.learn.agents import ALGORITHMS, make_agent, resolve_settings
 from ddpg_robot.learn.baselines.dqn import DqnConfig, grid_bytes
 from ddpg_robot.learn.baselines.settings import HIDDEN
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.replay import Replay
+from ddpg_robot.learn.suite.draw import COLOURS, new_figure
 
 JOINTS = tuple(range(1, 8))
 BINS = (3, 10)
@@ -101,14 +102,7 @@ def draw_scaling(result: dict[str, Any], path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        hint = 'pip install "ddpg-robot[bench]"'
-        raise MissingExtraError(mismatch("picture", "no matplotlib", "extra bench", hint=hint)) from error
-    from ddpg_robot.learn.suite.draw import COLOURS
-
-    figure = Figure((11.0, 4.2), dpi=120, layout="constrained")
+    figure = new_figure(11.0, 4.2)
     action, update, memory = figure.subplots(1, 3)
     names = list(result["rows"])
     colours = dict(zip(names, (*COLOURS, "#000000")))

@@ -34,15 +34,10 @@ def draw(result: dict[str, Any], beside: list[dict[str, Any]], path: Path) -> No
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        hint = 'pip install "ddpg-robot[bench]"'
-        raise MissingExtraError(mismatch("picture", "no matplotlib", "extra bench", hint=hint)) from error
     tasks = result["tasks"]
     columns = min(4, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure = Figure((PANEL[0] * columns, PANEL[1] * rows), dpi=120, layout="constrained")
+    figure = new_figure(PANEL[0] * columns, PANEL[1] * rows)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     handles: dict[str, Any] = {}  # text of the legend -> line
     for axes, name in zip(panels, tasks):
@@ -54,6 +49,16 @@ def draw(result: dict[str, Any], beside: list[dict[str, Any]], path: Path) -> No
     figure.set_figheight(PANEL[1] * rows + LEGEND * (1 + -(-len(names) // columns)))
     figure.legend(lines, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     figure.savefig(path)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure of a size in inches. Raises MissingExtraError where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        hint = 'pip install "ddpg-robot[bench]"'
+        raise MissingExtraError(mismatch("picture", "no matplotlib", "extra bench", hint=hint)) from error
+    return Figure((width, height), dpi=120, layout="constrained")
 
 
 def _panel(axes: Any, name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
