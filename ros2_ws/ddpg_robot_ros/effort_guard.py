@@ -201,6 +201,8 @@ class EffortGuard(Node):
             self._mode = mode
             if mode is Mode.PASS:
                 self.get_logger().info(text)
+            elif mode is Mode.DAMP and not self._effort.any():
+                self.get_logger().warning(f"{text}; the last one was zero effort, as when a policy node ends in order")
             else:
                 self.get_logger().error(text)
 

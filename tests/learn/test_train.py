@@ -157,7 +157,10 @@ def test_the_widest_action_box_that_numbers_can_hold_is_rescaled():
 
 
 def test_rewards_of_any_size_are_learnt_in_units_of_their_returns(tmp_path):
-    train(config(tmp_path / "run", task_kwargs={"bad": "size"}))  # losses that are not finite would raise
+    out = train(config(tmp_path / "run", task_kwargs={"bad": "size"}))
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["critic_loss"] for row in rows if row["kind"] == "train"]
+    assert len(losses) == 4 and max(losses) < 1e4  # in squares of the critic's unit
 
 
 def test_diverging_losses_stop_the_training(tmp_path):
