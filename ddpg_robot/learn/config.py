@@ -29,14 +29,12 @@ class DdpgConfig:
     """Layer of the critic that the action enters: 0 is the first, 1 the second (as in the paper)."""
     critics: int = 1
     """Critics that differ in their initial weights alone."""
-    quantiles: int = 1
-    """1: a critic says the mean of the return. More: so many of its quantiles, at equal distances (Dabney et al. 2018)."""
     newest_in_targets: bool = True
-    """Beside the target critics' values stand those of the critics themselves; see `dropped_values`."""
-    dropped_values: int = 1
-    """So many of the largest values, of all critics and quantiles together, are left out of the targets: 1 of two critics'
-    is clipped double Q-learning (Fujimoto et al. 2018), some of many quantiles are truncated (Kuznetsov et al. 2020), and 1
-    of a single critic with `newest_in_targets` is the smaller of the target critic's and the critic's own value."""
+    """A target takes the smallest of all target critics' values (of two: clipped double Q-learning, Fujimoto et al. 2018);
+    with this, of the critics' own values too."""
+    critic_expectile: float = 0.4
+    """The critic says this expectile of its targets instead of their mean, which is 0.5 (Newey & Powell 1987): below it,
+    values that vary from target to target are judged with caution."""
     critic_layer_norm: bool = True
     """Layer normalisation after each hidden linear layer of the critic."""
     batch_norm: bool = False
@@ -119,7 +117,7 @@ class DdpgConfig:
             "actor_delay",
             "actor_lr",
         )
-        for name in (*positive, "critic_lr", "critics", "quantiles"):
+        for name in (*positive, "critic_lr", "critics"):
             if not getattr(self, name) > 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "a positive number"))
         fractions = ("gamma", "tau", "actor_averaging", "lr_final_fraction", "warmup_repeat_probability", "noise_theta")
@@ -133,10 +131,8 @@ class DdpgConfig:
         for name in ("actor_hidden", "critic_hidden"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "at least one positive number"))
-        values = self.critics * self.quantiles * (1 + self.newest_in_targets)
-        if not 0 <= self.dropped_values < values:
-            expected = f"less than the number of values, {values}"
-            raise ConfigError(mismatch("dropped_values", self.dropped_values, expected))
+        if not 0 < self.critic_expectile < 1:
+            raise ConfigError(mismatch("critic_expectile", self.critic_expectile, "a number between 0 and 1"))
         for name, choices in (("noise", NOISES), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ConfigError(mismatch(name, getattr(self, name), "a known one", choices))
@@ -158,9 +154,8 @@ PRESETS: dict[str, DdpgConfig] = {
         critic_hidden=(400, 300),
         critic_action_layer=1,
         critics=1,
-        quantiles=1,
         newest_in_targets=False,
-        dropped_values=0,
+        critic_expectile=0.5,
         critic_layer_norm=False,
         batch_norm=True,
         actor_final_init=3e-3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -101,14 +102,14 @@ class Ddpg:
         self._train_mode(True)
         self._follow_returns()
 
-        # Critics: minimise L = mean (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
+        # Critics: minimise L = mean w (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
         next_action = self._target_actor.forward(next_observation)  # (batch, actions)
-        y = batch.reward * self._unit + batch.discount * self._next_values(next_observation, next_action)
+        y = batch.reward * self._unit + batch.discount * self._next_value(next_observation, next_action)
         critic_loss = 0.0
         for critic in self._critics:
-            q = critic.forward(observation, batch.action)  # (batch, quantiles)
+            q = critic.forward(observation, batch.action)  # (batch, 1)
             q_mean = q.mean().item() / self._unit
-            loss, gradient = squared_error(q, y) if config.quantiles == 1 else quantile_huber(q, y)
+            loss, gradient = squared_error(q, y, config.critic_expectile)
             critic.backward(gradient)
             critic_loss += loss
         self.critic_optimizer.step()
@@ -181,17 +182,11 @@ class Ddpg:
         self._unit = float(state["agent.unit"])
         self._refresh(*self._copies)
 
-    def _next_values(self, observation: Tensor, action: Tensor) -> Tensor:
-        """``Q'(s', a')`` of all target critics, or also of the critics, but for the largest values; (batch, values)."""
+    def _next_value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """``Q'(s', a')``: the smallest of the target critics' values, or of those and the critics' own; (batch, 1)."""
         smoothed = self._smooth(action)
         critics = self._target_critics + (self._critics if self.config.newest_in_targets else [])
-        values = [critic.forward(observation, smoothed) for critic in critics]  # (batch, quantiles) each
-        if not self.config.dropped_values:
-            return torch.cat(values, dim=1)
-        if self.config.quantiles == 1 and len(values) == 2:
-            return torch.minimum(*values)
-        ordered = torch.cat(values, dim=1).sort(dim=1).values
-        return ordered[:, : -self.config.dropped_values]
+        return functools.reduce(torch.minimum, (critic.forward(observation, smoothed) for critic in critics))
 
     def _follow_returns(self) -> None:
         """Changes the critics' unit to that of the newest returns without changing what they say (Pop-Art).
@@ -262,26 +257,11 @@ def has_bfloat16_units() -> bool:
         return False
 
 
-def squared_error(q: Tensor, y: Tensor) -> tuple[float, Tensor]:
-    """``L = mean (q - y)^2`` and its gradient for values q and targets y, (batch, 1) and (batch, targets)."""
-    error = q - y
-    return error.square().mean().item(), error.mean(dim=1, keepdim=True).mul_(2.0 / len(q))
+def squared_error(q: Tensor, y: Tensor, expectile: float) -> tuple[float, Tensor]:
+    """``L = mean w (q - y)^2`` and its gradient for values q and targets y; all (batch, 1).
 
-
-def quantile_huber(q: Tensor, y: Tensor) -> tuple[float, Tensor]:
-    """Quantile Huber loss (Dabney et al. 2018, equation 10) and its gradient.
-
-    ``L = mean_ij |tau_i - 1[u_ij < 0]| H(u_ij)`` with ``u_ij = y_j - q_i``, ``tau_i = (i + 1/2) / n`` and Huber's H, which is
-    quadratic up to 1.
-
-    Args:
-        q: quantiles, (batch, n).
-        y: samples of the target, (batch, targets).
+    ``w = 2 (1 - expectile)`` where q is above y, else ``2 expectile``: 1 for expectile 0.5, the mean squared error.
     """
-    n = q.shape[1]
-    tau = ((torch.arange(n) + 0.5) / n)[:, None]  # (n, 1)
-    u = y[:, None, :] - q[:, :, None]  # (batch, n, targets)
-    weight = (tau - (u < 0).float()).abs_()
-    slope = u.clamp(-1.0, 1.0)  # dH/du
-    loss = (weight * slope * (u - 0.5 * slope)).mean().item()  # u^2 / 2, and beyond 1 |u| - 1/2
-    return loss, weight.mul_(slope).mean(dim=2).mul_(-1.0 / q.numel())
+    error = q - y
+    weight = torch.where(error > 0.0, 2.0 * (1.0 - expectile), 2.0 * expectile)
+    return (weight * error.square()).mean().item(), weight.mul_(error).mul_(2.0 / len(q))

@@ -34,7 +34,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """The action value ``Q(s, a)``, or its quantiles; the action enters at layer `critic_action_layer`."""
+    """The action value ``Q(s, a)``; the action enters at layer `critic_action_layer`."""
 
     def __init__(self, observation_size: int, action_size: int, config: DdpgConfig) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class Critic(nn.Module):
         for units in config.critic_hidden[enters:]:
             after += _hidden(size, units, layer_norm=config.critic_layer_norm)
             size = units
-        after.append(_linear(size, config.quantiles, config.critic_final_init))
+        after.append(_linear(size, 1, config.critic_final_init))
         self.before = nn.Sequential(*before)
         self.after = nn.Sequential(*after)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Values, shape (batch, quantiles)."""
+        """Values, shape (batch, 1)."""
         return self.after(torch.cat((self.before(observation), action), dim=1))
 
 
@@ -93,12 +93,12 @@ class CriticPass:
         self._after = Backprop(critic.after, batch_size, copy and copy.of)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Values, shape (batch, quantiles)."""
+        """Values, shape (batch, 1)."""
         self._features = self._before.forward(observation)
         return self._after.forward(torch.cat((self._features, action), dim=1))
 
     def backward(self, value_gradient: Tensor) -> None:
-        """Writes the parameters' gradients for the loss's gradient with respect to the values, shape (batch, quantiles)."""
+        """Writes the parameters' gradients for the loss's gradient with respect to the values, shape (batch, 1)."""
         gradient = self._after.backward(value_gradient)
         self._before.backward(gradient[:, : self._features.shape[1]].contiguous(), inputs=False)
 

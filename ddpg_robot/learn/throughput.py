@@ -22,7 +22,7 @@ HIDDEN, BATCH = [256, 256], 256
 WARM_UP = 1500
 """Environment steps before the clock runs; learning begins at half of them."""
 
-AS_PEERS = {"actor_delay": 1, "newest_in_targets": False, "dropped_values": 0}
+AS_PEERS = {"actor_delay": 1, "newest_in_targets": False, "critic_expectile": 0.5}
 """What makes an update of preset ddpg that of the peers' DDPG: actor and critic once each, the target critic alone."""
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpg as peers": ("ddpg", AS_PEERS),

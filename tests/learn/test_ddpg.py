@@ -16,7 +16,7 @@ from ddpg_robot.learn.normalizer import Returns
 from ddpg_robot.learn.replay import Batch, Replay
 
 SMALL = {"actor_hidden": (16, 12), "critic_hidden": (16, 12), "batch_size": 32, "replay_capacity": 100}
-PLAIN = {**SMALL, "newest_in_targets": False, "dropped_values": 0}
+PLAIN = {**SMALL, "newest_in_targets": False, "critic_expectile": 0.5}
 VARIANTS = {
     "ddpg": resolve_agent("ddpg", SMALL),
     "max": resolve_agent("max", SMALL),
@@ -24,7 +24,7 @@ VARIANTS = {
     "plain": resolve_agent("ddpg", PLAIN),
     "penalty": resolve_agent("ddpg", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
     "smooth": resolve_agent("ddpg", {**SMALL, "smoothness": 0.3}),
-    "quantiles": resolve_agent("max", {**SMALL, "quantiles": 7, "dropped_values": 3}),
+    "plain twins": resolve_agent("max", {**SMALL, "critic_expectile": 0.5}),
     "late action": resolve_agent("ddpg", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
 }
 
@@ -38,18 +38,6 @@ def random_batch(agent: Ddpg, seed: int = 0) -> Batch:
         agent.returns.observe([rng.normal(2.0)])
         replay.add(observation, rng.uniform(-1, 1, 2), rng.normal(), 0.9 * (rng.random() > 0.2), following)
     return replay.sample(rng)
-
-
-def critic_loss(q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Squared error, or for several quantiles (Dabney et al. 2018, equation 10)."""
-    if q.shape[1] == 1:
-        return nn.functional.mse_loss(q, y)
-    losses = []
-    for i in range(q.shape[1]):
-        error = y - q[:, i : i + 1]
-        huber = nn.functional.huber_loss(q[:, i : i + 1].expand_as(y), y, reduction="none")
-        losses.append(((i + 0.5) / q.shape[1] - (error < 0).float()).abs() * huber)
-    return torch.stack(losses).mean()
 
 
 def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
@@ -71,12 +59,13 @@ def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
             noise = torch.zeros_like(action).normal_(0, config.target_noise, generator=generator)
             action = (action + noise.clamp(-config.target_noise_clip, config.target_noise_clip)).clamp(-1, 1)
         judges = [*target_critics, *(critics if config.newest_in_targets else [])]
-        next_values = torch.cat([critic(following, action) for critic in judges], dim=1).sort(dim=1).values
-        next_values = next_values[:, : next_values.shape[1] - config.dropped_values]
+        next_value = torch.cat([critic(following, action) for critic in judges], dim=1).amin(dim=1, keepdim=True)
         unit = config.value_scale / agent.returns.rms if config.value_scale else 1.0
-        y = batch.reward * unit + batch.discount * next_values
+        y = batch.reward * unit + batch.discount * next_value
     optimizer = torch.optim.Adam(critics.parameters(), config.critic_lr, weight_decay=config.critic_weight_decay)
-    sum(critic_loss(critic(observation, batch.action), y) for critic in critics).backward()
+    errors = torch.cat([critic(observation, batch.action) - y for critic in critics], dim=1)
+    caution = torch.abs(config.critic_expectile - (errors > 0).float())
+    (2 * caution * errors.square()).mean(dim=0).sum().backward()
     optimizer.step()
     optimizer = torch.optim.Adam(actor.parameters(), config.actor_lr)
     preactivation = actor.mlp(observation)
@@ -109,20 +98,21 @@ def test_update_equals_autograd_and_torch_optimisers(variant):
 
 
 @pytest.mark.parametrize("preset", ["ddpg", "max"])
-def test_an_update_in_bfloat16_is_that_in_float32_within_its_rounding(preset):
+def test_updates_in_bfloat16_are_those_in_float32_within_its_rounding(preset):
     wide = {"actor_hidden": (64, 48), "critic_hidden": (64, 48), "batch_size": 32, "replay_capacity": 100}
-    agents = {
-        precision: Ddpg(5, 2, resolve_agent(preset, {**wide, "precision": precision}), seed=3)
-        for precision in ("float32", "bfloat16")
-    }
-    assert [agent.bfloat16 for agent in agents.values()] == [False, True]
-    losses = [agent.update(random_batch(agent)) for agent in agents.values()]
-    assert losses[0] == pytest.approx(losses[1], rel=0.02, abs=1e-3)
-    exact, rounded = (agent.state() for agent in agents.values())
-    for name in ("actor_optimizer.mean", "critic_optimizer.mean"):  # averages of the gradients
-        assert exact[name].dtype == rounded[name].dtype == torch.float32
-        assert (exact[name] - rounded[name]).norm() < 0.02 * exact[name].norm()
-        assert not torch.equal(exact[name], rounded[name])
+    gradients: dict[str, list[torch.Tensor]] = {"float32": [], "bfloat16": []}
+    for precision, found in gradients.items():
+        for seed in range(8):
+            agent = Ddpg(5, 2, resolve_agent(preset, {**wide, "precision": precision}), seed)
+            assert agent.bfloat16 == (precision == "bfloat16")
+            agent.update(random_batch(agent))
+            state = agent.state()
+            found += [state["actor_optimizer.mean"], state["critic_optimizer.mean"]]  # averages of the gradients
+    for network in (0, 1):
+        exact, rounded = (torch.cat(gradients[precision][network::2]) for precision in gradients)
+        assert exact.dtype == rounded.dtype == torch.float32
+        # bfloat16 has 8 bits: 0.4 % in each product, of terms that partly cancel in the mean over a batch.
+        assert 0 < (exact - rounded).norm() < 0.05 * exact.norm()
 
 
 def test_after_a_restore_products_in_bfloat16_use_the_restored_parameters():
@@ -165,7 +155,7 @@ def test_critic_target_after_termination_is_the_reward_alone():
 
 
 def test_of_two_critics_targets_take_the_smaller_value():
-    agent = constant_agent(10.0, VARIANTS["max"])
+    agent = constant_agent(10.0, VARIANTS["plain twins"])
     agent.target_critics.module[1].after[-1].bias.fill_(4.0)
     # y = 2 + 0.9 * 4 = 5.6 for both critics: loss = 2 * (0 - 5.6)^2
     assert critic_loss_of(agent, 2.0, 0.9) == pytest.approx(2 * 5.6**2)
@@ -173,16 +163,15 @@ def test_of_two_critics_targets_take_the_smaller_value():
 
 @pytest.mark.parametrize(("target_says", "loss"), [(10.0, (2 + 0.9 * 0) ** 2), (-3.0, (2 - 0.9 * 3) ** 2)])
 def test_of_the_target_critic_and_the_critic_targets_take_the_smaller_value(target_says, loss):
-    agent = constant_agent(target_says, VARIANTS["ddpg"])
+    agent = constant_agent(target_says, resolve_agent("ddpg", {**SMALL, "critic_expectile": 0.5}))
     assert critic_loss_of(agent, 2.0, 0.9) == pytest.approx(loss)  # the critic itself says 0
 
 
-def test_the_largest_quantiles_of_all_critics_are_left_out_of_targets():
-    agent = constant_agent(0.0, resolve_agent("max", {**SMALL, "quantiles": 2, "dropped_values": 2}))
-    for critic, values in zip(agent.target_critics.module, ((1.0, 8.0), (6.0, 3.0)), strict=True):
-        critic.after[-1].bias[:] = torch.tensor(values)
-    # Targets 1 and 3 are left. Quantile Huber of q = 0: both u > 1, so H = 0.5 and 2.5; tau = 1/4 and 3/4; two critics.
-    assert critic_loss_of(agent, 0.0, 1.0) == pytest.approx(2 * (0.25 + 0.75) / 2 * (0.5 + 2.5) / 2)
+@pytest.mark.parametrize(("reward", "loss"), [(2.0, 2 * 0.4 * 2**2), (-2.0, 2 * 0.6 * 2**2)])
+def test_a_value_above_its_target_weighs_more_than_one_below(reward, loss):
+    assert critic_loss_of(constant_agent(0.0, VARIANTS["ddpg"]), reward, 1.0) == pytest.approx(
+        loss
+    )  # the critic says 0
 
 
 def test_returns_are_those_of_every_step_to_the_end_of_its_episode():

@@ -48,7 +48,6 @@ class BaselineConfig:
 
     # The same in every baseline, or where a class below does not make it a setting.
     n_step: ClassVar[int] = 1
-    quantiles: ClassVar[int] = 1
     batch_norm: ClassVar[bool] = False
     critic_action_layer: ClassVar[int] = 0
     critic_final_init: ClassVar[None] = None

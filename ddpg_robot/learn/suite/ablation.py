@@ -11,7 +11,7 @@ from ddpg_robot.learn.suite.plan import Plan
 
 TOGETHER = (
     ("actor_hidden", "critic_hidden"),
-    ("critics", "quantiles", "newest_in_targets", "dropped_values"),
+    ("critics", "newest_in_targets"),
     ("critic_layer_norm", "batch_norm"),
     ("actor_final_init", "critic_final_init"),
     ("target_noise", "target_noise_clip"),
