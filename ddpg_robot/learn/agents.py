@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, mismatch
-from ddpg_robot.learn.config import DdpgConfig, TrainConfig, resolve_agent, with_overrides
+from ddpg_robot.learn.config import WITH_PRESETS, DdpgConfig, TrainConfig, resolve_agent, with_overrides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ALGORITHMS = {
     "ddpg": "ddpg_robot.learn.ddpg:Ddpg",
+    "ddpg_eager": "ddpg_robot.learn.eager:EagerDdpg",
     "stochastic_ac": "ddpg_robot.learn.baselines.stochastic_ac:StochasticActorCritic",
     "deterministic_ac": "ddpg_robot.learn.baselines.deterministic_ac:DeterministicActorCritic",
     "off_policy_ac": "ddpg_robot.learn.baselines.deterministic_ac:OffPolicyActorCritic",
@@ -104,7 +105,7 @@ def resolve_settings(
         ConfigError: an unknown algorithm, preset, field, an ill-typed value, or a preset for a baseline.
     """
     declared = declared or {}
-    if algorithm == "ddpg":
+    if algorithm in WITH_PRESETS:
         return resolve_agent(preset, {**declared, **overrides})
     settings = _agent_class(algorithm).settings()
     if preset != TrainConfig.preset:
@@ -115,7 +116,7 @@ def resolve_settings(
 
 def settings_from_dict(algorithm: str, data: dict[str, Any]) -> Any:
     """Settings of a run from their JSON data. Raises ConfigError naming missing or unknown fields."""
-    settings = DdpgConfig() if algorithm == "ddpg" else _agent_class(algorithm).settings()
+    settings = DdpgConfig() if algorithm in WITH_PRESETS else _agent_class(algorithm).settings()
     expected = {f.name for f in dataclasses.fields(settings)}
     if set(data) != expected:
         fields = f"exactly the fields of {type(settings).__name__}"

@@ -144,6 +144,8 @@ class DdpgConfig:
             )
 
 
+WITH_PRESETS = ("ddpg", "ddpg_eager")
+"""Algorithms whose settings are `DdpgConfig`; baselines have their own."""
 NOISES = ("ou", "gaussian")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -259,7 +261,7 @@ class TrainConfig:
         agent = agent_to_dict(self.agent_settings(declared))
         names = ("task", "task_kwargs", "algorithm", "steps", "envs", "seed", "threads", "eval_every", "eval_episodes")
         run = {name: getattr(self, name) for name in names}
-        run["preset"] = self.preset if self.algorithm == "ddpg" else None
+        run["preset"] = self.preset if self.algorithm in WITH_PRESETS else None
         run |= {"final_eval_episodes": self.final_eval_episodes, "log_every": self.log_every}
         run["declared"] = declared or {}  # what the task declares about agents
         return json.loads(json.dumps({**run, "agent": agent}, default=_plain))

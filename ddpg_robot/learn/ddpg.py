@@ -105,27 +105,14 @@ class Ddpg:
         # Critics: minimise L = mean w (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
         next_action = self._target_actor.forward(next_observation)  # (batch, actions)
         y = batch.reward * self._unit + batch.discount * self._next_value(next_observation, next_action)
-        critic_loss = 0.0
-        for critic in self._critics:
-            q = critic.forward(observation, batch.action)  # (batch, 1)
-            q_mean = q.mean().item() / self._unit
-            loss, gradient = squared_error(q, y, config.critic_expectile)
-            critic.backward(gradient)
-            critic_loss += loss
+        critic_loss, q_mean = self._critic_gradient(observation, batch.action, y)
         self.critic_optimizer.step()
         self._refresh("critics")
 
         # Actor: ascend mean Q(s, mu(s)) along the deterministic policy gradient, dQ/da dmu/dtheta.
         actor_loss = None
         if self.updates % config.actor_delay == 0:
-            action = self._actor.forward(observation)
-            critic = self._critics[0]
-            q = critic.forward(observation, action)
-            actor_loss = -q.mean().item()
-            action_gradient = critic.action_gradient(torch.full_like(q, -1.0 / q.numel()))
-            if config.smoothness:  # of smoothness * mean |mu(s) - mu'(s')|^2, mu' held fixed
-                action_gradient.add_(action - next_action, alpha=2.0 * config.smoothness / config.batch_size)
-            self._actor.backward(action_gradient, self._saturation_gradient())
+            actor_loss = self._actor_gradient(observation, next_action)
             self.actor_optimizer.step()
 
         # Targets: theta' <- tau theta + (1 - tau) theta'.
@@ -140,7 +127,29 @@ class Ddpg:
 
         self.updates += 1
         self._train_mode(False)
-        return Losses(critic_loss, actor_loss, q_mean)
+        return Losses(critic_loss, actor_loss, q_mean / self._unit)
+
+    def _critic_gradient(self, observation: Tensor, action: Tensor, y: Tensor) -> tuple[float, float]:
+        """Writes the gradient of all critics' losses for targets y, (batch, 1); returns the loss and the last's mean value."""
+        loss, q_mean = 0.0, 0.0
+        for critic in self._critics:
+            q = critic.forward(observation, action)  # (batch, 1)
+            q_mean = q.mean().item()
+            own_loss, gradient = squared_error(q, y, self.config.critic_expectile)
+            critic.backward(gradient)
+            loss += own_loss
+        return loss, q_mean
+
+    def _actor_gradient(self, observation: Tensor, next_action: Tensor) -> float:
+        """Writes the gradient of the actor's loss and returns ``-mean Q(s, mu(s))``; `next_action` is mu'(s')."""
+        config, critic = self.config, self._critics[0]
+        action = self._actor.forward(observation)
+        q = critic.forward(observation, action)
+        action_gradient = critic.action_gradient(torch.full_like(q, -1.0 / q.numel()))
+        if config.smoothness:  # of smoothness * mean |mu(s) - mu'(s')|^2, mu' held fixed
+            action_gradient.add_(action - next_action, alpha=2.0 * config.smoothness / config.batch_size)
+        self._actor.backward(action_gradient, self._saturation_gradient())
+        return -q.mean().item()
 
     def actor_slope(self) -> float:
         """Mean slope ``1 - a^2`` of the actor's tanh over the last batch: near 0, no gradient comes through."""

@@ -15,12 +15,12 @@ from ddpg_robot.errors import CheckpointError, ConfigError
 from ddpg_robot.learn.agents import ALGORITHMS, make_agent, resolve_settings, settings_from_dict
 from ddpg_robot.learn.baselines.dqn import grid_bytes
 from ddpg_robot.learn.checkpoint import load_actor, load_policy
-from ddpg_robot.learn.config import TrainConfig, agent_to_dict
+from ddpg_robot.learn.config import WITH_PRESETS, TrainConfig, agent_to_dict
 from ddpg_robot.learn.evaluate import evaluate
 from ddpg_robot.learn.replay import Batch, Replay
 from ddpg_robot.learn.trainer import train
 
-BASELINES = [name for name in ALGORITHMS if name != "ddpg"]
+BASELINES = [name for name in ALGORITHMS if name not in WITH_PRESETS]
 SEARCHES = ["q_sampling", "q_cem", "q_gradient"]
 ONLINE = ["stochastic_ac", "deterministic_ac", "off_policy_ac"]
 WITH_ACTOR = [*ONLINE, "naf"]

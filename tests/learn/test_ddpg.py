@@ -11,6 +11,7 @@ from torch import nn
 
 from ddpg_robot.learn.config import DdpgConfig, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
+from ddpg_robot.learn.eager import EagerDdpg
 from ddpg_robot.learn.networks import TargetNetwork, flatten_parameters
 from ddpg_robot.learn.normalizer import Returns
 from ddpg_robot.learn.replay import Batch, Replay
@@ -95,6 +96,15 @@ def test_update_equals_autograd_and_torch_optimisers(variant):
             torch.testing.assert_close(
                 found[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
             )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_are_those_of_autograd(variant):
+    fast, eager = (kind(5, 2, VARIANTS[variant], seed=3) for kind in (Ddpg, EagerDdpg))
+    losses = zip(*(agent.update(random_batch(agent)) for agent in (fast, eager)), strict=True)
+    assert all(one == pytest.approx(other, rel=1e-5) for one, other in losses)
+    for name in ("actor_optimizer.mean", "critic_optimizer.mean"):  # averages of the gradients
+        torch.testing.assert_close(fast.state()[name], eager.state()[name], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("preset", ["ddpg", "max"])

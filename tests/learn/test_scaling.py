@@ -14,7 +14,7 @@ def result():
 
 def test_every_method_is_timed_and_a_grid_that_does_not_fit_is_not(result):
     rows = result["rows"]
-    assert set(rows) == (set(ALGORITHMS) - {"dqn"}) | {"dqn, 3 bins", "dqn, 10 bins"}
+    assert set(rows) == (set(ALGORITHMS) - {"dqn", "ddpg_eager"}) | {"dqn, 3 bins", "dqn, 10 bins"}
     assert rows["dqn, 10 bins"]["act_us"][1] is None
     times = [time for row in rows.values() for key in row for time in row[key]]
     assert sum(time is None for time in times) == 2
