@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench ros ci clean distclean
+.PHONY: help install demo test faults lint format bench ros ci clean distclean
 
 help: ## list the targets
 	@echo "ddpg_robot: train a torque-driven arm, export its actor, drive it over ROS 2."
@@ -25,6 +25,9 @@ demo: $(STAMP) ## train, evaluate, export, drive over ROS, write runs/demo/repor
 
 test: $(STAMP) ## run the tests
 	@$(PY) -m pytest $(ARGS)
+
+faults: $(STAMP) ## break a deployment in every way, 50 times each, and write docs/safety.md's table (an hour)
+	@FAULT_TRIALS=50 FAULT_RESULTS=docs/benchmarks/faults.json $(PY) -m pytest tests/faults $(ARGS)
 
 lint: $(STAMP) ## ruff, strict types in the core, import rules
 	$(PY) -m ruff check .

@@ -27,6 +27,7 @@ class TripReason(Enum):
     POSITION_LIMIT = "position beyond limit"
     VELOCITY_LIMIT = "velocity beyond limit"
     TILT = "tilt beyond limit"
+    STALL = "stalled"
     ESTOP = "emergency stop"
     FAULT = "fault"
 
@@ -299,8 +300,8 @@ class SafetyFilter:
         """``-damping * velocity`` within the effort limits; zero where the velocity is not known."""
         if abs(state_age) <= self._limits.state_timeout:
             np.multiply(state.velocity, self._damping, out=self.effort)
+            self.effort[~np.isfinite(self.effort)] = 0.0  # before the clamp, which would make full torque of infinity
             np.clip(self.effort, self._effort_lower, self._effort_upper, self.effort)
-            self.effort[~np.isfinite(self.effort)] = 0.0
         else:
             self.effort[:] = 0.0
         self._last[:] = self.effort

@@ -26,7 +26,7 @@ WARM_UP_S = 1.0
 LOOPS = {"deadline": "ddpg_robot_ros.policy_node", "timer": "ddpg_robot_ros.timer_node"}
 TITLES = {"floor": "bare sleep loop", "deadline": "policy_node", "timer": "rclpy timer"}
 # A trip would end inference and flatter the figures: old states are measured here, not judged.
-PARAMETERS = {"shutdown_damping": 0.0, "state_timeout_periods": 100.0}
+PARAMETERS = {"shutdown_damping": 0.0, "state_timeout_periods": 100.0, "stall_periods": 1000.0}
 TARGET_CPU_PERCENT, TARGET_LOST_PERCENT, TARGET_WORK_S = 20.0, 0.2, 200e-6
 
 

@@ -18,6 +18,7 @@ from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason, Verdict
 from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import Array
+from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.inputs import CommandInput, StateInput
 from ddpg_robot_ros.timing import LoopTiming
 from ddpg_robot_ros.transport import steady_memory
@@ -53,7 +54,9 @@ class ControlLoop:
         publish: sends an effort ``(n,)``, N·m.
         on_event: called in the loop's thread when the verdict turns or a command is refused; must be quick.
         shutdown_damping: how long `stop` damps before it sends zero, s.
+        stall_limit: a tick that comes later than this trips, s: whoever slept so long no longer knows the robot.
         command_every: ticks between two looks for a new command; only the policy reads it, at its own rate.
+        guard: tells when the effort guard no longer passes effort on; None where there is none.
 
     Attributes:
         timing: measurements of every tick.
@@ -71,7 +74,9 @@ class ControlLoop:
         publish: Callable[[Array], None],
         on_event: Callable[[], None],
         shutdown_damping: float,
+        stall_limit: float,
         command_every: int = 1,
+        guard: GuardWatch | None = None,
     ) -> None:
         self.timing = LoopTiming()
         self.counts = Counts()
@@ -83,7 +88,9 @@ class ControlLoop:
         self._publish = publish
         self._on_event = on_event
         self._period = 1 / controller.rate
+        self._stall_limit = stall_limit
         self._command_every = command_every
+        self._guard = guard
         self._farewell_ticks = math.ceil(shutdown_damping / self._period)
         # A filter that is tripped for good is the damper: the same damping torque as after any trip.
         self._damper = SafetyFilter(robot, limits, self._period)
@@ -113,15 +120,21 @@ class ControlLoop:
         """Begins to tick, with a soft start. A trip that was latched before stays latched."""
         if not self.tripped:
             self._controller.rearm()
+        if self._guard is not None:
+            self._guard.reset()
         self._command.forget()
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="control loop", daemon=True)
         self._thread.start()
 
+    def begin_to_stop(self) -> None:
+        """Damps from the next tick on, sends zero, and ends the thread; does not wait for it."""
+        self._stopping.set()
+
     def stop(self) -> None:
-        """Damps, sends zero, and ends the thread."""
+        """As `begin_to_stop`, and waits for the end."""
         if self._thread is not None:
-            self._stopping.set()
+            self.begin_to_stop()
             self._thread.join()
             self._thread = None
 
@@ -131,7 +144,7 @@ class ControlLoop:
 
     def rearm(self) -> None:
         """Ends a trip before the next tick, with a soft start (any thread)."""
-        self._request(self._controller.rearm)
+        self._request(self._rearm)
 
     def _request(self, change: Callable[[], None]) -> None:
         if self._thread is None:
@@ -159,6 +172,9 @@ class ControlLoop:
 
     def _measured_tick(self, lateness: float) -> None:
         began = time.perf_counter()
+        if lateness > self._stall_limit and not self.waiting:
+            detail = f"a tick came {lateness * 1e3:.0f} ms late, limit {self._stall_limit * 1e3:.0f} ms"
+            self._safety.trip(TripReason.STALL, detail)
         age = self._tick()
         published = time.time()
         since_state = published - self._state.latency_from if math.isfinite(age) else math.nan
@@ -174,6 +190,8 @@ class ControlLoop:
             if self.counts.ticks % self._command_every == 0:
                 self._take_command()
             age = self._state.age()
+            if self._guard is not None and (complaint := self._guard.check()):
+                self._safety.trip(TripReason.FAULT, complaint)
             verdict = self._step(age)
         except Exception as error:  # nothing may stop the loop from damping
             self._safety.trip(TripReason.FAULT, str(error) or repr(error))
@@ -182,6 +200,11 @@ class ControlLoop:
         self._publish(self._safety.effort)
         self._note(verdict)
         return age
+
+    def _rearm(self) -> None:
+        if self._guard is not None:
+            self._guard.reset()
+        self._controller.rearm()
 
     def _take_command(self) -> None:
         waiting = self.waiting

@@ -23,6 +23,8 @@ from ddpg_robot_ros.joint_state_bytes import JointStateLayout
 
 ExtraJoints = Literal["refuse", "ignore"]
 SHOWN_NAMES = 20
+LARGEST_MESSAGE = 65_536
+"""Bytes of a message that is looked at: some 1,000 joints. To build a larger one would hold up the loop."""
 
 
 def stamp_seconds(stamp: Any) -> float:
@@ -72,6 +74,8 @@ class JointStateReader:
 
     def fill_bytes(self, raw: bytes, state: RobotState) -> bool:
         """As `fill`, from a serialized message; without building it as long as names and sizes stay the same."""
+        if len(raw) > LARGEST_MESSAGE:
+            raise JointMappingError(mismatch("joint_states", f"{len(raw):,} bytes", f"at most {LARGEST_MESSAGE:,}"))
         found = None if self._layout is None else self._layout.read(raw)
         if found is None:
             filled = self.fill(deserialize_message(raw, JointState), state)

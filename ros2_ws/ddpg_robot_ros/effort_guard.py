@@ -11,12 +11,14 @@ import array
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
@@ -24,12 +26,15 @@ from ddpg_robot.errors import DdpgRobotError, mismatch
 from ddpg_robot.policy import read_manifest
 from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason
+from ddpg_robot_ros.convert import LARGEST_MESSAGE
 from ddpg_robot_ros.diagnostics import status
 from ddpg_robot_ros.inputs import StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_READER_QOS,
+    EFFORT_TOPIC,
+    GUARDED_TOPIC,
     MessageWait,
     Newest,
     StopSignal,
@@ -80,9 +85,9 @@ class EffortGuard(Node):
         self._damper.trip(TripReason.FAULT, "damping")
         self._zero = np.zeros(self._n)
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"))
-        self._commands = Newest(self, Float64MultiArray, "policy/commands", EFFORT_READER_QOS)
+        self._commands = Newest(self, Float64MultiArray, GUARDED_TOPIC, EFFORT_READER_QOS, raw=True)
         self._wait = MessageWait(self, self._commands)
-        self._publisher = self.create_publisher(Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
+        self._publisher = self.create_publisher(Float64MultiArray, EFFORT_TOPIC, COMMAND_QOS)
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * self._n)))
         self._effort = np.frombuffer(self._message.data)  # writing here writes the message
         self._mode = Mode.IDLE
@@ -139,16 +144,16 @@ class EffortGuard(Node):
 
     def _accept(self) -> bool:
         """Takes the newest command and passes it on, clamped. True when one was passed."""
-        message = self._commands.take()
-        if message is None:
+        raw = self._commands.take()
+        if raw is None:
             return False
         if self._two_publishers():
             self._enter(Mode.REFUSE)
             return False
-        values = np.frombuffer(message.data) if len(message.data) else self._zero[:0]
-        if len(values) != self._n or not np.isfinite(values).all():
+        values = effort_values(raw)
+        if values is None or len(values) != self._n or not np.isfinite(values).all():
             self._counts["dropped"] += 1
-            found = f"{len(values)} values" if len(values) != self._n else values.tolist()
+            found = f"{len(raw):,} bytes" if values is None else f"{len(values)} values: {values.tolist()[:20]}"
             text = mismatch("effort command", found, f"{self._n} finite values")
             self.get_logger().error(text, throttle_duration_sec=1.0)
             return False
@@ -217,17 +222,37 @@ class EffortGuard(Node):
             self._rearm = True
         return response
 
+    def _rivals(self) -> list[str]:
+        """Nodes that command the robot past the guard. Those that command it, too, may take its place when it is dead."""
+
+        def names(topic: str) -> Counter[str]:
+            return Counter(
+                f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+                for info in self.get_publishers_info_by_topic(topic)
+            )
+
+        others = names(self._publisher.topic_name) - names(self._commands.topic)
+        return sorted((others - Counter([self.get_fully_qualified_name()])).elements())
+
     def _publish_diagnostics(self) -> None:
         levels = {Mode.IDLE: DiagnosticStatus.WARN, Mode.PASS: DiagnosticStatus.OK}
         level, text = levels.get(self._mode, DiagnosticStatus.ERROR), self._mode.value
-        rivals = self.count_publishers(self._publisher.topic_name) - 1
-        if rivals > 0:
+        rivals = self._rivals()
+        if rivals:
             level = DiagnosticStatus.ERROR
-            text += f"; {rivals} others publish on {self._publisher.topic_name}, past the guard"
+            text += f"; past the guard, {', '.join(rivals)} publish on {self._publisher.topic_name}"
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status.append(status(f"{self.get_fully_qualified_name()}: guard", level, text, self._counts))
         self._diagnostics.publish(message)
+
+
+def effort_values(raw: bytes) -> np.ndarray | None:
+    """The values of a serialized Float64MultiArray; None for one that is too large to be looked at."""
+    if len(raw) > LARGEST_MESSAGE:
+        return None
+    data = deserialize_message(raw, Float64MultiArray).data
+    return np.frombuffer(data) if len(data) else np.zeros(0)
 
 
 def main(args: Sequence[str] | None = None) -> int:

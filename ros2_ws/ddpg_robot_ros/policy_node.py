@@ -26,11 +26,19 @@ from ddpg_robot.safety import SafetyLimits, TripReason
 from ddpg_robot.state import Array
 from ddpg_robot_ros.control_loop import ControlLoop
 from ddpg_robot_ros.diagnostics import loop_status
+from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.inputs import CommandInput, StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
-from ddpg_robot_ros.transport import COMMAND_QOS, Newest, StopSignal, serving, start_ros
+from ddpg_robot_ros.transport import (
+    COMMAND_QOS,
+    EFFORT_TOPIC,
+    GUARDED_TOPIC,
+    Newest,
+    StopSignal,
+    serving,
+    start_ros,
+)
 
-COMMANDS_TOPIC = "effort_controller/commands"
 DIAGNOSTICS_PERIOD_S = 1.0
 REARM_WAIT_S = 0.5
 
@@ -40,6 +48,9 @@ PARAMETERS = (
     Parameter("autostart", False, "Configure and activate at start; a failure ends the process."),
     Parameter("state_wait", 10.0, "How long activation waits for the first usable state, s.", 0.0, 3600.0),
     Parameter("state_timeout_periods", 2.0, "Oldest usable state, in periods of the policy.", 0.5, 100.0),
+    Parameter("stall_periods", 5.0, "Trip when a tick comes so many periods of the policy late.", 0.5, 1000.0),
+    Parameter("guarded", False, "An effort_guard stands between this node and the controller."),
+    Parameter("guard_timeout_periods", 5.0, "Trip when the guard is silent for so many periods.", 0.5, 1000.0),
     Parameter("age_source", "stamp", "What a state's age is counted from.", choices=("stamp", "receipt")),
     Parameter("extra_joints", "refuse", "Joints that the policy does not know.", choices=("refuse", "ignore")),
     Parameter("stamped_twist", True, "cmd_vel is TwistStamped; false for Twist."),
@@ -111,6 +122,11 @@ class PolicyNode(LifecycleNode):
         done = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == done and self.trigger_activate() == done
 
+    def begin_to_stop(self) -> None:
+        """Ends the policy's control at the next tick (any thread); `on_shutdown` does the rest."""
+        if self._loop is not None:
+            self._loop.begin_to_stop()
+
     def _guarded(self, change: Callable[[], None]) -> TransitionCallbackReturn:
         try:
             change()
@@ -131,13 +147,25 @@ class PolicyNode(LifecycleNode):
         subscribe = self.subscription_type
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"), subscribe)
         self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
-        self._publisher = self.create_publisher(Float64MultiArray, COMMANDS_TOPIC, COMMAND_QOS)
+        guarded = value(self, "guarded")
+        self._publisher = self.create_publisher(
+            Float64MultiArray, GUARDED_TOPIC if guarded else EFFORT_TOPIC, COMMAND_QOS
+        )
+        self._guard = GuardWatch(self, value(self, "guard_timeout_periods") * control.period) if guarded else None
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
         self._effort = np.frombuffer(self._message.data)  # writing here writes the message
-        damping = value(self, "shutdown_damping")
-        every = ticks_per_action(controller.rate, control.period)
         self._loop = self.loop_type(
-            controller, robot, limits, self._state, self._command, self._publish, self._event.trigger, damping, every
+            controller,
+            robot,
+            limits,
+            self._state,
+            self._command,
+            self._publish,
+            self._event.trigger,
+            shutdown_damping=value(self, "shutdown_damping"),
+            stall_limit=value(self, "stall_periods") * control.period,
+            command_every=ticks_per_action(controller.rate, control.period),
+            guard=self._guard,
         )
         self._rate = controller.rate
         self.get_logger().info(
@@ -191,12 +219,16 @@ class PolicyNode(LifecycleNode):
         self._state.destroy()
         self._command.destroy()
         self.destroy_publisher(self._publisher)
+        if self._guard is not None:
+            self._guard.destroy()
 
     # The loop's thread
 
     def _publish(self, effort: Array) -> None:
         self._effort[:] = effort
         self._publisher.publish(self._message)
+        if self._guard is not None and self._guard.lost:
+            self._guard.publish(self._message)
 
     # The executor's thread
 
@@ -268,6 +300,7 @@ def run(make_node: Callable[[StopSignal], PolicyNode], args: Sequence[str] | Non
         if value(node, "autostart"):
             executor.submit(autostart)
         stop.wait()
+        node.begin_to_stop()  # at once; an executor may take its time
         executor.stop()
         node.on_shutdown(None)
     return 2 if failed and stop.received is None else 0

@@ -21,8 +21,6 @@ from ddpg_robot.spec import PolicyManifest
 
 END_WAIT_S = 8.0
 PR_SET_PDEATHSIG = 1
-GUARDED_TOPIC = "policy/commands"
-COMMANDS_TOPIC = "effort_controller/commands"
 REFUSED = 2
 """Exit status of a node whose settings cannot work."""
 
@@ -134,9 +132,14 @@ class Deployment:
         if guard:
             own = {"policy": path, **(guard_parameters or {})}
             self._plan.append(("effort_guard", ["-m", "ddpg_robot_ros.effort_guard", *common, *ros_arguments(own)]))
-        own = {"policy": path, "rate": float(rate or 0.0), "autostart": True, **(policy_parameters or {})}
-        remaps = {COMMANDS_TOPIC: GUARDED_TOPIC} if guard else {}
-        self._plan.append(("policy_node", ["-m", policy_module, *common, *ros_arguments(own, remaps)]))
+        own = {
+            "policy": path,
+            "rate": float(rate or 0.0),
+            "autostart": True,
+            "guarded": guard,
+            **(policy_parameters or {}),
+        }
+        self._plan.append(("policy_node", ["-m", policy_module, *common, *ros_arguments(own)]))
         self._environment = dict(environment or {})
         self.nodes: dict[str, NodeProcess] = {}
 

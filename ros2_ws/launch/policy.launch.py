@@ -16,7 +16,6 @@ from launch_ros.actions import Node
 
 PACKAGE = "ddpg_robot"
 REFUSED = 2  # exit status of a node whose settings cannot work
-COMMANDS = ("effort_controller/commands", "policy/commands")
 
 ARGUMENTS = (
     ("policy", "arm_reach", "Policy file (.onnx), or the name of a shipped policy."),
@@ -43,8 +42,8 @@ def start(context: LaunchContext) -> list:
         nodes.append(node("plant_node", given, {}))
     if guarded:
         nodes.append(node("effort_guard", given, {"policy": policy}, respawn=True))
-    parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True}
-    nodes.append(node("policy_node", given, parameters, remappings=[COMMANDS] if guarded else []))
+    parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True, "guarded": guarded}
+    nodes.append(node("policy_node", given, parameters))
     return [*nodes, *(RegisterEventHandler(OnProcessExit(target_action=one, on_exit=ended)) for one in nodes)]
 
 

@@ -73,9 +73,10 @@ def test_trip_damps_against_the_motion_within_the_effort_limit():
     assert safety.effort.tolist() == [-2.0, 5.0]
 
 
-def test_damping_is_zero_for_a_joint_whose_velocity_is_not_finite():
+@pytest.mark.parametrize("velocity", [math.nan, math.inf, -math.inf])
+def test_damping_is_zero_for_a_joint_whose_velocity_is_not_finite(velocity):
     safety = make_filter()
-    safety.step(NO_EFFORT, state(velocity=(math.nan, 1.0)), 0.0)
+    safety.step(NO_EFFORT, state(velocity=(velocity, 1.0)), 0.0)
     assert safety.effort.tolist() == [0.0, -1.0]
 
 

@@ -26,7 +26,7 @@ if any(importlib.util.find_spec(module) is None for module in ("rclpy", "mujoco"
 # Read when a context begins, and inherited by every process that a test starts.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / room) for room in ("", "sim", "export", "ros2_ws"))
+os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / room) for room in ("", "sim", "export", "ros2_ws", "tests"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

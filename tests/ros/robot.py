@@ -24,8 +24,9 @@ WAIT_S = 60.0
 
 
 def started(module: str, parameters: dict[str, Any], remaps: dict[str, str] | None = None) -> NodeProcess:
-    """A node of this package in a process of its own."""
-    return NodeProcess(module, ["-m", f"ddpg_robot_ros.{module}", *ros_arguments(parameters, remaps)])
+    """A node of this package, or another module with dots in its name, in a process of its own."""
+    name = module if "." in module else f"ddpg_robot_ros.{module}"
+    return NodeProcess(module, ["-m", name, *ros_arguments(parameters, remaps)])
 
 
 class RobotDouble(Operator):

@@ -2,6 +2,10 @@
 
 ``effort = T tanh(K J^T (target - hand) / T) - D velocity - P (position - home)`` is a small network of the observation
 terms. It reaches its targets to a centimetre or two, which is all that the tests of the ROS side ask of it.
+
+With `dither` the last joint is left to a torque that changes its sign at every run of the policy, ``-dither
+sign(last effort)``: nothing but this policy commands that, so whoever hears it knows who is in control. It is a softer
+spring then, at 50 Hz: a test machine that pauses for 20 ms shall not be a fault.
 """
 
 from __future__ import annotations
@@ -23,36 +27,55 @@ LARGEST_PULL = 15.0  # N·m
 STIFFNESS = 500.0  # N/m at the hand
 DAMPING = (12.0, 12.0, 12.0, 12.0, 2.0, 2.0, 1.0)  # N·m·s/rad
 POSTURE = 1.0  # N·m/rad
+SPRING_CONTROL = ControlSpec(0.008, "effort", 2)  # 125 Hz: held for longer, the damping would ring
+DITHER_CONTROL, DITHER_SOFTNESS = ControlSpec(0.02, "effort", 5), 0.2
 TERMS = ("joint_position", "joint_velocity", "target_error_joints")
 
 
-def arm_interface() -> PolicyInterface:
-    """The arm of the reaching task, seen through three terms, at 125 Hz: held for longer, the damping would ring."""
+def arm_interface(terms: tuple[str, ...] = TERMS, control: ControlSpec = SPRING_CONTROL) -> PolicyInterface:
+    """The arm of the reaching task, seen through some terms."""
     interface = ArmReach("effort").interface
-    observation = observation_spec(TERMS, interface.robot, interface.command)
-    return replace(interface, observation=observation, control=ControlSpec(0.008, "effort", 2))
+    observation = observation_spec(terms, interface.robot, interface.command)
+    return replace(interface, observation=observation, control=control)
 
 
-def write_spring_policy(path: Path, name: str = "spring") -> PolicyManifest:
-    """Writes the policy file and returns its manifest."""
-    interface, home = arm_interface(), ArmReach("effort").home
+def write_spring_policy(path: Path, name: str = "spring", dither: float = 0.0) -> PolicyManifest:
+    """Writes the policy file and returns its manifest; `dither` in N·m."""
+    interface, softness = (arm_interface(), 1.0)
+    if dither:
+        interface, softness = arm_interface((*TERMS, "last_effort"), DITHER_CONTROL), DITHER_SOFTNESS
+    home = ArmReach("effort").home
     n = interface.robot.n_joints
+    sprung, last = np.eye(n), np.zeros((n, n))
+    if dither:
+        last[-1, -1], sprung[-1, -1] = 1.0, 0.0
     weights = {
-        "joint_position": -POSTURE * np.eye(n),
-        "joint_velocity": -np.diag(DAMPING),
-        "target_error_joints": STIFFNESS / LARGEST_PULL * np.eye(n),
-        "pull": LARGEST_PULL * np.eye(n),
+        "joint_position": -POSTURE * sprung,
+        "joint_velocity": -softness * np.diag(DAMPING) @ sprung,
+        "target_error_joints": STIFFNESS / LARGEST_PULL * sprung,
+        "pull": softness * LARGEST_PULL * np.eye(n),
     }
+    bias = POSTURE * sprung @ home
     nodes = [helper.make_node("MatMul", [term, f"W_{term}"], [f"y_{term}"]) for term in TERMS]
     nodes += [
         helper.make_node("Add", ["y_joint_position", "y_joint_velocity"], ["sum_1"]),
         helper.make_node("Tanh", ["y_target_error_joints"], ["bounded"]),
         helper.make_node("MatMul", ["bounded", "W_pull"], ["pull"]),
         helper.make_node("Add", ["sum_1", "pull"], ["sum_2"]),
-        helper.make_node("Add", ["sum_2", "bias"], ["effort"]),
+        helper.make_node("Add", ["sum_2", "bias"], ["sum_3" if dither else "effort"]),
     ]
     tensors = [numpy_helper.from_array(matrix.astype(np.float32), f"W_{term}") for term, matrix in weights.items()]
-    tensors.append(numpy_helper.from_array((POSTURE * home).astype(np.float32), "bias"))
+    tensors.append(numpy_helper.from_array(bias.astype(np.float32), "bias"))
+    if dither:
+        nodes += [
+            helper.make_node("MatMul", ["last_effort", "W_last"], ["y_last"]),
+            helper.make_node("Add", ["y_last", "one"], ["signed"]),  # the sign of zero is one too
+            helper.make_node("Tanh", ["signed"], ["sign"]),
+            helper.make_node("MatMul", ["sign", "W_dither"], ["dither"]),
+            helper.make_node("Add", ["sum_3", "dither"], ["effort"]),
+        ]
+        constants = {"W_last": -1000.0 * last, "one": np.ones(n), "W_dither": dither * last}
+        tensors += [numpy_helper.from_array(value.astype(np.float32), key) for key, value in constants.items()]
     graph = helper.make_graph(
         nodes,
         "spring",

@@ -22,11 +22,13 @@ from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.spec import PolicyManifest
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.deploy import deploy
-from ddpg_robot_ros.processes import COMMANDS_TOPIC, Deployment, wait_until
+from ddpg_robot_ros.processes import Deployment, wait_until
+from ddpg_robot_ros.transport import EFFORT_TOPIC
 from ddpg_robot_ros.trial import run_trial
 
 SHUFFLED = ["joint4", "joint2", "joint7", "joint1", "joint3", "joint6", "joint5"]
-PATIENT = {"policy_parameters": {"state_timeout_periods": 100.0}}
+PATIENCE = ("state_timeout_periods", "stall_periods", "guard_timeout_periods")
+PATIENT = {"policy_parameters": dict.fromkeys(PATIENCE, 100.0)}
 TARGET, MIRRORED = np.array([0.5, 0.2, 0.4]), np.array([0.5, -0.2, 0.4])
 GUARD_TIMEOUT_S = 3 * 0.008  # timeout_periods of the policy's period
 
@@ -108,7 +110,7 @@ def test_when_the_policy_process_is_killed_the_guard_damps_and_the_arm_comes_to_
     def keep(message: Float64MultiArray, info: dict) -> None:
         commands.append((info["source_timestamp"] * 1e-9, np.array(message.data)))  # when it was published
 
-    operator.node.create_subscription(Float64MultiArray, COMMANDS_TOPIC, keep, 1000)
+    operator.node.create_subscription(Float64MultiArray, EFFORT_TOPIC, keep, 1000)
     operator.node.create_subscription(JointState, "joint_states", lambda m: velocities.append(list(m.velocity)), states)
     with Deployment(spring, **PATIENT) as deployment:
         assert active(deployment, operator)

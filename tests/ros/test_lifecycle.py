@@ -13,7 +13,7 @@ from ros.robot import WAIT_S, RobotDouble
 from ddpg_robot_ros.policy_node import PARAMETERS
 from ddpg_robot_ros.processes import NodeProcess, wait_until
 
-PATIENT = {"state_timeout_periods": 100.0}
+PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
 
 
 def change(robot: RobotDouble, transition: int) -> bool:

@@ -13,6 +13,7 @@ from ddpg_robot.spec import PolicyManifest
 from ddpg_robot_ros.processes import wait_until
 
 TARGET = (0.5, 0.2, 0.4)
+PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def live(spring, manifest: PolicyManifest) -> Iterator[RobotDouble]:
     """One policy node for all tests of this module, on a robot whose messages each test may alter."""
     with RobotDouble(manifest.robot) as robot:
         # Busy test machines pause for tens of ms: 100 periods are 0.8 s here.
-        node = started("policy_node", {"policy": str(spring), "autostart": True, "state_timeout_periods": 100.0})
+        node = started("policy_node", {"policy": str(spring), "autostart": True, **PATIENT})
         try:
             assert robot.hears_damping(), "the node does not come up"
             yield robot

@@ -1,0 +1,29 @@
+"""A policy node with a policy that fails when asked to: SIGUSR1 raises inside a tick, SIGUSR2 hangs for half a second."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+from ddpg_robot.policy import OnnxPolicy
+from ddpg_robot_ros.policy_node import PolicyNode, run
+
+HANG_S = 0.5
+asked: list[int] = []
+original = OnnxPolicy.run
+
+
+def run_or_fail(policy: OnnxPolicy):
+    if asked:
+        if asked.pop() == signal.SIGUSR1:
+            raise RuntimeError("asked to fail")
+        time.sleep(HANG_S)
+    return original(policy)
+
+
+if __name__ == "__main__":
+    OnnxPolicy.run = run_or_fail
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda number, frame: asked.append(number))
+    sys.exit(run(PolicyNode))

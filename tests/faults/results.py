@@ -1,0 +1,74 @@
+"""What many trials of every fault have shown, as JSON and as the table of docs/safety.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faults.catalogue import FAULTS, MUST, Fault
+from faults.rig import Outcome
+
+PAGE = Path(__file__).parents[2] / "docs" / "safety.md"
+BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+
+
+class Results:
+    """Outcomes by fault.
+
+    Args:
+        trials: of each fault.
+    """
+
+    def __init__(self, trials: int) -> None:
+        self._trials = trials
+        self._outcomes: dict[str, list[Outcome]] = {}
+
+    def add(self, fault: Fault, outcome: Outcome) -> None:
+        """Keeps one outcome."""
+        self._outcomes.setdefault(fault.name, []).append(outcome)
+
+    def disorder(self, fault: Fault) -> int:
+        """Trials of a fault in which something else happened than must, or later."""
+        return sum(not fault.in_order(outcome) for outcome in self._outcomes[fault.name])
+
+    def publish(self, file: Path) -> None:
+        """Writes the figures to a JSON file and the table to docs/safety.md."""
+        rows = {fault.name: self._row(fault) for fault in FAULTS if fault.name in self._outcomes}
+        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        result = {"machine": machine, "period_ms": 20.0, "trials": self._trials, "faults": rows}
+        file.write_text(json.dumps(result, indent=1) + "\n")
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(before + BEGIN + table(result) + END + rest.partition(END)[2])
+
+    def _row(self, fault: Fault) -> dict[str, Any]:
+        outcomes = self._outcomes[fault.name]
+        reactions = [outcome.reaction for outcome in outcomes]
+        calm = fault.must == "goes on"
+        return {
+            "reaction_p50": None if calm else round(float(np.median(reactions)), 2),
+            "reaction_max": None if calm else round(max(reactions), 2),
+            "held_max": round(max(outcome.held for outcome in outcomes), 2),
+            "largest_effort": round(max(outcome.largest for outcome in outcomes), 3),
+            "trips": sum(outcome.tripped for outcome in outcomes),
+            "not_as_it_must": self.disorder(fault),
+        }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The measured faults as Markdown."""
+    lines = [
+        "| fault | what must happen | reaction p50 | max | longest held command | largest effort | not so, or later |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for fault in FAULTS:
+        row = result["faults"].get(fault.name)
+        if row is not None:
+            times = [row["reaction_p50"], row["reaction_max"], row["held_max"]]
+            shown = ["" if one is None else f"{one:.1f}" for one in times]
+            cells = [fault.name, MUST[fault.must], *shown, f"{row['largest_effort']:.0%}".replace("%", " %")]
+            lines.append(f"| {' | '.join(cells)} | {row['not_as_it_must']} of {result['trials']} |")
+    return "\n".join(lines) + "\n"
