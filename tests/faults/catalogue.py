@@ -29,6 +29,7 @@ MUST = {
 }
 LONGEST_HELD = 6.0  # periods: 3, and the guard's timeout of 3
 HOUR = 3600
+NETWORK_LINK = "faulty0"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def reordered(message: JointState) -> None:
         setattr(message, field, [values[i] for i in order])
 
 
-def cut(*fields: str) -> Callable[[JointState], None]:
+def short_of_one(*fields: str) -> Callable[[JointState], None]:
     """These fields lack their last value."""
 
     def change(message: JointState) -> None:
@@ -229,6 +230,23 @@ def no_hog(rig: Rig) -> None:
         process.wait()
 
 
+def clock_off_by(seconds: int) -> Callable[[Rig, np.random.Generator], None]:
+    """The time that all nodes live by jumps; stamps follow."""
+
+    def start(rig: Rig, rng: np.random.Generator) -> None:
+        rig.clock_error += seconds
+
+    return start
+
+
+def cut(rig: Rig, rng: np.random.Generator) -> None:
+    subprocess.run(["ip", "link", "set", NETWORK_LINK, "down"], check=True)
+
+
+def mended_network(rig: Rig) -> None:
+    subprocess.run(["ip", "link", "set", NETWORK_LINK, "up"], check=True)
+
+
 def _state(name: str, make: Callable[[np.random.Generator], Alter], must: Must = "trips", within: float = 4.0) -> Fault:
     return Fault(name, must, None if must == "goes on" else within, on_the_wire(make), mended)
 
@@ -249,9 +267,9 @@ FAULTS = (
     _changed("a velocity is infinite", value("velocity", np.inf)),
     _changed("a position beyond its limit", value("position", 9.0)),
     _changed("a velocity beyond its limit", value("velocity", -9.0)),
-    _changed("velocities lack one value", cut("velocity")),
+    _changed("velocities lack one value", short_of_one("velocity")),
     _changed("no velocities", without_velocity),
-    _changed("a joint is missing", cut("name", "position", "velocity", "effort")),
+    _changed("a joint is missing", short_of_one("name", "position", "velocity", "effort")),
     _changed("an unknown joint", with_a_gripper),
     _changed("a joint twice", with_a_joint_twice),
     _changed("20,000 joints", huge),
@@ -279,3 +297,11 @@ FAULTS = (
     Fault("two commanders", "guard damps", 4.0, second_commander, no_second_commander),
     Fault("all cores busy", "goes on or trips", None, hog, no_hog, seconds=1.0),
 )
+CLOCK_FAULTS = (
+    Fault("the clock jumps one hour ahead", "goes on or trips", None, clock_off_by(HOUR)),
+    Fault("the clock jumps one hour back", "goes on or trips", None, clock_off_by(-HOUR)),
+)
+NETWORK_FAULTS = (
+    Fault("the network between policy and guard is cut for 1 s", "guard damps", 1.0, cut, mended_network, seconds=1.0),
+)
+ALL_FAULTS = (*FAULTS, *CLOCK_FAULTS, *NETWORK_FAULTS)

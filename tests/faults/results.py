@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faults.catalogue import FAULTS, MUST, Fault
+from faults.catalogue import ALL_FAULTS, MUST, Fault
 from faults.rig import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "safety.md"
@@ -27,9 +27,9 @@ class Results:
         self._trials = trials
         self._outcomes: dict[str, list[Outcome]] = {}
 
-    def add(self, fault: Fault, outcome: Outcome) -> None:
-        """Keeps one outcome."""
-        self._outcomes.setdefault(fault.name, []).append(outcome)
+    def add(self, fault: Fault, outcomes: list[Outcome]) -> None:
+        """Keeps the outcomes of a fault."""
+        self._outcomes[fault.name] = outcomes
 
     def disorder(self, fault: Fault) -> int:
         """Trials of a fault in which something else happened than must, or later."""
@@ -37,7 +37,7 @@ class Results:
 
     def publish(self, file: Path) -> None:
         """Writes the figures to a JSON file and the table to docs/safety.md."""
-        rows = {fault.name: self._row(fault) for fault in FAULTS if fault.name in self._outcomes}
+        rows = {fault.name: self._row(fault) for fault in ALL_FAULTS if fault.name in self._outcomes}
         machine = f"{platform.machine()}, {os.cpu_count()} cores"
         result = {"machine": machine, "period_ms": 20.0, "trials": self._trials, "faults": rows}
         file.write_text(json.dumps(result, indent=1) + "\n")
@@ -64,7 +64,7 @@ def table(result: dict[str, Any]) -> str:
         "| fault | what must happen | reaction p50 | max | longest held command | largest effort | not so, or later |",
         "|---|---|---|---|---|---|---|",
     ]
-    for fault in FAULTS:
+    for fault in ALL_FAULTS:
         row = result["faults"].get(fault.name)
         if row is not None:
             times = [row["reaction_p50"], row["reaction_max"], row["held_max"]]

@@ -20,6 +20,7 @@ import numpy as np
 from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message, serialize_message
 from ros.robot import HOME, WAIT_S, started
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -59,12 +60,17 @@ class Rig(Operator):
     Args:
         policy: policy file that leaves the mark.
         manifest: its manifest.
-        policy_module: module of the policy node.
+        simulated_time: the nodes live by ``/clock``, which the wire publishes; `clock_error` (s) moves it.
+        policy_namespace: id of a process in whose network namespace the policy node runs; None for this one.
     """
 
-    def __init__(self, policy: Path, manifest: PolicyManifest, policy_module: str = "policy_node") -> None:
+    def __init__(
+        self, policy: Path, manifest: PolicyManifest, simulated_time: bool = False, policy_namespace: int | None = None
+    ) -> None:
         super().__init__(manifest.robot)
-        self._policy, self._module = policy, policy_module
+        self._policy, self._namespace = policy, policy_namespace
+        self._clock = self.node.create_publisher(Clock, "/clock", 10) if simulated_time else None
+        self.clock_error = 0
         self.state_names = manifest.robot.joint_names
         self.period = manifest.control.period
         self.limits = np.array([joint.effort_limit for joint in manifest.robot.joints])
@@ -97,15 +103,18 @@ class Rig(Operator):
 
     def start(self, name: str) -> None:
         """Starts one of the three processes (again)."""
+        # An executor that is busy reads /clock late: ages are less sure then.
+        time_source = {"use_sim_time": True, "state_timeout_periods": 10.0} if self._clock else {}
         if name == "plant_node":
             # A forward controller: it holds the last command for as long as it lives.
             parameters = {"rate": 250.0, "command_timeout": 60.0}
             self.processes[name] = started(name, parameters, {"joint_states": PLANT_STATES})
         elif name == "effort_guard":
-            self.processes[name] = started(name, {"policy": str(self._policy)})
+            self.processes[name] = started(name, {"policy": str(self._policy), **time_source})
         else:
             parameters = {"policy": str(self._policy), "autostart": True, "guarded": True, "state_wait": WAIT_S}
-            self.processes[name] = started(self._module, parameters)
+            inside = {} if self._namespace is None else {"FAULTY_NETWORK": str(self._namespace)}
+            self.processes[name] = started("faults.faulty_policy_node", {**parameters, **time_source}, None, inside)
 
     def control(self) -> None:
         """Mends everything and puts the policy in control: starts what ended, arm at home, rearms, sends the target."""
@@ -177,6 +186,12 @@ class Rig(Operator):
     def _on_command(self, message: Float64MultiArray, info: dict) -> None:
         self.commands.append((info["source_timestamp"] * 1e-9, np.array(message.data)))
 
+    def _by_the_clock(self, message: JointState) -> list[tuple[float, JointState]]:
+        """Publishes the time that the nodes live by, and the state with a stamp of that time."""
+        message.header.stamp.sec += self.clock_error
+        self._clock.publish(Clock(clock=message.header.stamp))
+        return [(0.0, message)]
+
     def _pass_on(self) -> None:
         """The wire: a heap of messages by the time at which they are due."""
         waiting: list[tuple[float, int, bytes]] = []
@@ -184,7 +199,8 @@ class Rig(Operator):
         while not self._ending.is_set():
             due = waiting[0][0] - time.time() if waiting else 0.1
             if self._wait.wait(min(0.1, max(0.0, due))):
-                raw, alter, now = self._wire.take(), self.alter, time.time()
+                raw, now = self._wire.take(), time.time()
+                alter = self.alter or (self._by_the_clock if self._clock else None)
                 if raw is not None and alter is None:
                     heapq.heappush(waiting, (now, next(number), raw))
                 elif raw is not None:

@@ -5,28 +5,35 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from faults.catalogue import FAULTS, Fault
+from faults.catalogue import CLOCK_FAULTS, FAULTS, NETWORK_FAULTS, Fault
 from faults.results import Results
 from faults.rig import DITHER, Outcome, Rig
 from ros.spring_policy import write_spring_policy
+
+from ddpg_robot.policy import read_manifest
 
 TRIALS = int(os.environ.get("FAULT_TRIALS", "1"))
 ATTEMPTS = 4
 """A test machine that stands still for longer than a timeout is a fault of its own: a trial is then made again."""
 
+pytestmark = pytest.mark.timeout(120 + 10 * TRIALS)
+
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("policy") / "dither.onnx"
-    manifest = write_spring_policy(path, "dither", DITHER)
-    with Rig(path, manifest, "faults.faulty_policy_node") as one:
-        yield one
+    write_spring_policy(path, "dither", DITHER)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +44,55 @@ def results() -> Iterator[Results]:
         kept.publish(Path(os.environ["FAULT_RESULTS"]))
 
 
-def trial(rig: Rig, fault: Fault, rng: np.random.Generator) -> Outcome:
-    rig.control()
-    outcome = rig.run(lambda rig: fault.start(rig, rng), fault.stop, fault.seconds)
-    assert outcome.largest <= 1.0, "an effort beyond the clamp reached the plant"
-    assert fault.in_order(outcome) or not outcome.recovered, "the policy was in control again without being asked"
-    return outcome
+@pytest.fixture(scope="module")
+def rig(policy: Path) -> Iterator[Rig]:
+    with Rig(policy, read_manifest(policy)) as one:
+        yield one
 
 
-@pytest.mark.timeout(120 + 10 * TRIALS)
+@pytest.fixture(scope="module")
+def rig_by_the_clock(policy: Path) -> Iterator[Rig]:
+    with Rig(policy, read_manifest(policy), simulated_time=True) as one:
+        yield one
+
+
+def trials(rig: Rig, fault: Fault, count: int = TRIALS) -> list[Outcome]:
+    """So many outcomes; of one, the first that is in order."""
+    rng = np.random.default_rng(0)
+    outcomes: list[Outcome] = []
+    while len(outcomes) < count or (count == 1 and not fault.in_order(outcomes[-1]) and len(outcomes) < ATTEMPTS):
+        rig.control()
+        outcome = rig.run(lambda rig: fault.start(rig, rng), fault.stop, fault.seconds)
+        assert outcome.largest <= 1.0, "an effort beyond the clamp reached the plant"
+        assert fault.in_order(outcome) or not outcome.recovered, "the policy was in control again without being asked"
+        outcomes.append(outcome)
+    return outcomes if count > 1 else outcomes[-1:]
+
+
+def judge(results: Results, fault: Fault, outcomes: list[Outcome]) -> None:
+    results.add(fault, outcomes)
+    assert results.disorder(fault) <= 0.1 * TRIALS, f"must: {fault.must}, within {fault.within} periods: {outcomes}"
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(rig: Rig, results: Results, fault: Fault) -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(TRIALS):
-        outcomes = [trial(rig, fault, rng)]
-        while TRIALS == 1 and not fault.in_order(outcomes[-1]) and len(outcomes) < ATTEMPTS:
-            outcomes.append(trial(rig, fault, rng))
-        results.add(fault, outcomes[-1])
-        assert TRIALS > 1 or fault.in_order(outcomes[-1]), (
-            f"must: {fault.must}, within {fault.within} periods: {outcomes}"
-        )
-    assert results.disorder(fault) <= 0.1 * TRIALS
+    judge(results, fault, trials(rig, fault))
+
+
+@pytest.mark.parametrize("fault", CLOCK_FAULTS, ids=lambda fault: fault.name)
+def test_fault_of_the_clock(rig_by_the_clock: Rig, results: Results, fault: Fault) -> None:
+    judge(results, fault, trials(rig_by_the_clock, fault))
+
+
+@pytest.mark.parametrize("fault", NETWORK_FAULTS, ids=lambda fault: fault.name)
+def test_fault_of_the_network(policy: Path, results: Results, fault: Fault) -> None:
+    """In a network of its own, with the policy node on the other side of a link that can be cut."""
+    unshare = ["unshare", "--net"]
+    if not (shutil.which("unshare") and shutil.which("ip") and subprocess.run([*unshare, "true"]).returncode == 0):
+        pytest.skip("needs root, unshare and ip: a network namespace")
+    command = [*unshare, sys.executable, "-m", "faults.network", str(policy), fault.name, str(TRIALS)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    judge(results, fault, [Outcome(**one) for one in json.loads(done.stdout.splitlines()[-1])])

@@ -23,10 +23,15 @@ PUBLISH_PERIOD_S = 0.004
 WAIT_S = 60.0
 
 
-def started(module: str, parameters: dict[str, Any], remaps: dict[str, str] | None = None) -> NodeProcess:
+def started(
+    module: str,
+    parameters: dict[str, Any],
+    remaps: dict[str, str] | None = None,
+    environment: dict[str, str] | None = None,
+) -> NodeProcess:
     """A node of this package, or another module with dots in its name, in a process of its own."""
     name = module if "." in module else f"ddpg_robot_ros.{module}"
-    return NodeProcess(module, ["-m", name, *ros_arguments(parameters, remaps)])
+    return NodeProcess(module, ["-m", name, *ros_arguments(parameters, remaps)], environment)
 
 
 class RobotDouble(Operator):

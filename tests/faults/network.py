@@ -1,0 +1,45 @@
+"""Trials with the policy node on the other side of a network link; runs in a network namespace of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from faults.catalogue import NETWORK_FAULTS, NETWORK_LINK
+from faults.rig import Rig
+from faults.test_faults import trials
+
+from ddpg_robot.policy import read_manifest
+
+
+def main(policy: str, name: str, count: str) -> None:
+    """Prints the outcomes as JSON."""
+    with subprocess.Popen(["unshare", "--net", "sleep", "infinity"]) as other_side:
+        try:
+            connect(other_side.pid)
+            fault = next(fault for fault in NETWORK_FAULTS if fault.name == name)
+            with Rig(Path(policy), read_manifest(policy), policy_namespace=other_side.pid) as rig:
+                outcomes = trials(rig, fault, int(count))
+        finally:
+            other_side.kill()
+    print(json.dumps([outcome._asdict() for outcome in outcomes]))
+
+
+def connect(pid: int) -> None:
+    """A link from this namespace to that of a process."""
+    inside = ["nsenter", "--net", "--target", str(pid)]
+    for command in (
+        f"ip link add {NETWORK_LINK} type veth peer name other0 netns {pid}",
+        f"ip address add 10.99.0.1/24 dev {NETWORK_LINK}",
+        f"ip link set {NETWORK_LINK} up",
+        "ip link set lo up",
+    ):
+        subprocess.run(command.split(), check=True)
+    for command in ("ip address add 10.99.0.2/24 dev other0", "ip link set other0 up", "ip link set lo up"):
+        subprocess.run([*inside, *command.split()], check=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
