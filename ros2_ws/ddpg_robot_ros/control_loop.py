@@ -20,9 +20,11 @@ from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import Array
 from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.inputs import CommandInput, StateInput
+from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.timing import LoopTiming
 from ddpg_robot_ros.transport import steady_memory
 
+ORDINARY = Realtime()
 ZERO_TICKS = 3
 """How often the farewell's zero effort is published."""
 
@@ -57,6 +59,7 @@ class ControlLoop:
         stall_limit: a tick that comes later than this trips, s: whoever slept so long no longer knows the robot.
         command_every: ticks between two looks for a new command; only the policy reads it, at its own rate.
         guard: tells when the effort guard no longer passes effort on; None where there is none.
+        realtime: scheduler and processors of the loop's thread.
 
     Attributes:
         timing: measurements of every tick.
@@ -77,6 +80,7 @@ class ControlLoop:
         stall_limit: float,
         command_every: int = 1,
         guard: GuardWatch | None = None,
+        realtime: Realtime = ORDINARY,
     ) -> None:
         self.timing = LoopTiming()
         self.counts = Counts()
@@ -91,6 +95,7 @@ class ControlLoop:
         self._stall_limit = stall_limit
         self._command_every = command_every
         self._guard = guard
+        self._realtime = realtime
         self._farewell_ticks = math.ceil(shutdown_damping / self._period)
         # A filter that is tripped for good is the damper: the same damping torque as after any trip.
         self._damper = SafetyFilter(robot, limits, self._period)
@@ -153,6 +158,7 @@ class ControlLoop:
             self._requests.append(change)
 
     def _run(self) -> None:
+        self._realtime.enter()
         loop = PeriodicLoop(self._period)
         lost_before = self.counts.lost
         collect_every = max(1, round(1 / self._period))

@@ -30,6 +30,7 @@ from ddpg_robot_ros.convert import LARGEST_MESSAGE
 from ddpg_robot_ros.diagnostics import status
 from ddpg_robot_ros.inputs import StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
+from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_READER_QOS,
@@ -55,6 +56,7 @@ PARAMETERS = (
     Parameter("extra_joints", "refuse", "Joints that the policy does not know.", choices=("refuse", "ignore")),
     Parameter("age_source", "stamp", "What a state's age is counted from.", choices=("stamp", "receipt")),
     Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
+    *REALTIME_PARAMETERS,
 )
 
 
@@ -73,6 +75,8 @@ class EffortGuard(Node):
     def __init__(self) -> None:
         super().__init__("effort_guard")
         declare(self, PARAMETERS)
+        self._realtime = Realtime.of(self)
+        self._realtime.prepare()
         manifest = read_manifest(policy_path(value(self, "policy")))
         robot, period = manifest.robot, manifest.control.period
         self._n = robot.n_joints
@@ -102,6 +106,7 @@ class EffortGuard(Node):
 
     def run(self, stop: StopSignal) -> None:
         """Guards until told to stop; then damps and sends zero."""
+        self._realtime.enter()
         while not stop.is_set():
             self._guard(stop)
         if self._mode is not Mode.IDLE:

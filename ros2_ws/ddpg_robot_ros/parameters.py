@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 
 from ddpg_robot.errors import ConfigError, mismatch
@@ -36,8 +36,11 @@ def declare(node: Node, parameters: Iterable[Parameter]) -> None:
     for parameter in table.values():
         descriptor = ParameterDescriptor(description=_describe(parameter))
         if parameter.lower is not None and parameter.upper is not None:
-            bounds = FloatingPointRange(from_value=parameter.lower, to_value=parameter.upper, step=0.0)
-            descriptor.floating_point_range = [bounds]
+            if isinstance(parameter.default, int):
+                descriptor.integer_range = [IntegerRange(from_value=parameter.lower, to_value=parameter.upper, step=1)]
+            else:
+                bounds = FloatingPointRange(from_value=parameter.lower, to_value=parameter.upper, step=0.0)
+                descriptor.floating_point_range = [bounds]
         try:
             value = node.declare_parameter(parameter.name, parameter.default, descriptor).value
         except Exception as error:  # rclpy has a family of them without a common base

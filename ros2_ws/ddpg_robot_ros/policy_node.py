@@ -29,6 +29,7 @@ from ddpg_robot_ros.diagnostics import loop_status
 from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.inputs import CommandInput, StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
+from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_TOPIC,
@@ -56,6 +57,7 @@ PARAMETERS = (
     Parameter("stamped_twist", True, "cmd_vel is TwistStamped; false for Twist."),
     Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
     Parameter("timing_log", "", "File (.npz) for the timing of every tick, written when the loop stops."),
+    *REALTIME_PARAMETERS,
     Parameter("safety.position_tolerance", 0.01, "Trip this far beyond a position limit, rad.", 0.0, 0.2),
     Parameter("safety.velocity_tolerance", 0.05, "Trip at this fraction above the velocity limit.", 0.0, 0.5),
     Parameter("safety.position_margin", 0.15, "The barrier fades effort over this distance, rad.", 0.001, 3.0),
@@ -141,6 +143,8 @@ class PolicyNode(LifecycleNode):
     def _configure(self) -> None:
         self._policy = policy = OnnxPolicy.open(policy_path(value(self, "policy")))
         robot, control = policy.manifest.robot, policy.manifest.control
+        realtime = Realtime.of(self)
+        realtime.prepare()
         own = {field.name: value(self, f"safety.{field.name}") for field in fields(SafetyLimits)[1:]}
         limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
         controller = PolicyController(policy, limits, value(self, "rate") or None)
@@ -166,6 +170,7 @@ class PolicyNode(LifecycleNode):
             stall_limit=value(self, "stall_periods") * control.period,
             command_every=ticks_per_action(controller.rate, control.period),
             guard=self._guard,
+            realtime=realtime,
         )
         self._rate = controller.rate
         self.get_logger().info(

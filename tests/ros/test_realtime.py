@@ -1,0 +1,64 @@
+"""Scheduler, memory and processors of the loop's thread, as the operating system sees them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ros.robot import WAIT_S, RobotDouble
+
+from ddpg_robot.errors import ConfigError
+from ddpg_robot_ros.processes import wait_until
+from ddpg_robot_ros.realtime import Realtime
+
+PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
+
+
+def may_use_fifo() -> bool:
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError:
+        return False
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return True
+
+
+def test_the_loops_thread_gets_what_was_asked_for(start, spring: Path, robot: RobotDouble) -> None:
+    if not may_use_fifo():
+        pytest.skip("this user may not use SCHED_FIFO")
+    cpu = max(os.sched_getaffinity(0))
+    asked = {"realtime.priority": 10, "realtime.lock_memory": True, "realtime.cpus": str(cpu)}
+    node = start("policy_node", policy=str(spring), autostart=True, **PATIENT, **asked)
+    assert robot.hears_damping()
+    threads = [int(path.name) for path in Path(f"/proc/{node.pid}/task").iterdir()]
+    fifo = [thread for thread in threads if os.sched_getscheduler(thread) == os.SCHED_FIFO]
+    assert len(fifo) == 1
+    assert os.sched_getparam(fifo[0]).sched_priority == 10
+    assert os.sched_getaffinity(fifo[0]) == {cpu}
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{node.pid}/status").read_text().splitlines())
+    assert int(status["VmLck"].split()[0]) > 10_000  # kB
+
+
+def test_processors_that_are_not_there_are_refused(start, spring: Path, capfd) -> None:
+    node = start("policy_node", policy=str(spring), autostart=True, **{"realtime.cpus": "4096"})
+    assert wait_until(lambda: node.exit_status is not None, WAIT_S)
+    assert node.exit_status == 2
+    assert "realtime.cpus: found [4096], expected processors of this process" in capfd.readouterr().err
+
+
+def test_a_priority_that_is_not_allowed_is_refused_with_the_line_that_allows_it() -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # without privileges
+        os.setgroups([]) if os.getuid() == 0 else None
+        os.setresuid(65534, 65534, 65534) if os.getuid() == 0 else None
+        try:
+            Realtime(priority=10).prepare()
+        except ConfigError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    text = os.read(reader, 10_000).decode()
+    os.waitpid(child, 0)
+    assert "limits.conf" in text
