@@ -120,3 +120,32 @@ def test_a_joint_that_the_robot_does_not_have_stops_the_activation(
 
 def test_every_parameter_is_described() -> None:
     assert all(parameter.description.endswith(".") for parameter in PARAMETERS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_hundred_lives_under_load_leave_nothing_behind(start, spring: Path, robot: RobotDouble) -> None:
+    node = start("policy_node", policy=str(spring), shutdown_damping=0.0, **PATIENT)
+
+    def live(times: int) -> None:
+        for _ in range(times):
+            for transition in (
+                Transition.TRANSITION_CONFIGURE,
+                Transition.TRANSITION_ACTIVATE,
+                Transition.TRANSITION_DEACTIVATE,
+                Transition.TRANSITION_CLEANUP,
+            ):
+                assert change(robot, transition)
+
+    def footprint() -> tuple[float, int, int]:
+        """Memory (MB), threads and open files of the node."""
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{node.pid}/status").read_text().splitlines())
+        files = len(list(Path(f"/proc/{node.pid}/fd").iterdir()))
+        return int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"]), files
+
+    live(20)
+    before = footprint()
+    live(180)
+    after = footprint()
+    assert after[0] < before[0] + 4.0, f"memory, threads, files: {before}, then {after}"
+    assert after[1:] == before[1:], f"memory, threads, files: {before}, then {after}"
