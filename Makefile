@@ -55,4 +55,4 @@ clean: ## remove caches and build folders, keep .venv and runs
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv and runs too
-	rm -rf .venv runs
+	rm -rf .venv .venv-kilted runs
