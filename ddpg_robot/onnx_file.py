@@ -18,9 +18,9 @@ from ddpg_robot.errors import PolicyFileError, mismatch
 
 MAX_FIELDS = 50_000
 """Largest number of protobuf fields that is read; a policy has a few hundred."""
-MAX_NODES = 512
-"""Largest number of nodes in the graph; a policy has about ten."""
-MAX_WIDTH = 2**16
+MAX_NODES = 128
+"""Largest number of nodes in the graph; a policy has about ten. With `MAX_WIDTH`, the slowest graph takes some 0.1 s."""
+MAX_WIDTH = 2**14
 """Largest dimension of a weight, and so of any value in the network."""
 
 # fmt: off

@@ -434,10 +434,10 @@ def test_graphs_that_would_multiply_their_size_are_refused(policy_bytes):
     first = next(node for node in onnx.load_model_from_string(policy_bytes).graph.node if node.op_type == "Gemm")
     again = helper.make_node("Gemm", [*first.input], ["x"], transB=1)
     assert "in several layers" in refusal(with_nodes(policy_bytes, again))
-    wide = numpy_helper.from_array(np.zeros(2**16 + 1, np.float32), "wide")
-    assert "65536" in refusal(with_nodes(policy_bytes, weights=(wide,)))
+    wide = numpy_helper.from_array(np.zeros(2**14 + 1, np.float32), "wide")
+    assert "16384" in refusal(with_nodes(policy_bytes, weights=(wide,)))
     many = [helper.make_node("Identity", ["joint_position"], [f"x{i}"]) for i in range(600)]
-    assert "at most 512" in refusal(with_nodes(policy_bytes, *many))
+    assert "at most 128" in refusal(with_nodes(policy_bytes, *many))
 
 
 def test_a_file_that_also_looks_like_onnxruntimes_own_format_is_read_as_the_onnx_that_was_checked(policy_bytes):
