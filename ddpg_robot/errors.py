@@ -21,6 +21,10 @@ class ObservationError(DdpgRobotError):
     """Observation terms cannot be built: unknown term, wrong size, or a quantity the robot does not give."""
 
 
+class MessageError(DdpgRobotError):
+    """The bytes of a message are too many, or are no message of their topic's type."""
+
+
 class JointMappingError(DdpgRobotError):
     """Joint names or field sizes of a message do not match the policy's robot."""
 

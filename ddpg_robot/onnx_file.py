@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from ddpg_robot.errors import PolicyFileError, mismatch
 
 MAX_FIELDS = 50_000
 """Largest number of protobuf fields that is read; a policy has a few hundred."""
-MAX_NODES = 512
-"""Largest number of nodes in the graph; a policy has about ten."""
-MAX_WIDTH = 2**16
+MAX_NODES = 128
+"""Largest number of nodes in the graph; a policy has about ten. With `MAX_WIDTH`, the slowest graph takes some 0.1 s."""
+MAX_WIDTH = 2**14
 """Largest dimension of a weight, and so of any value in the network."""
 
 # fmt: off
@@ -32,17 +32,25 @@ OPERATORS = frozenset((
 # fmt: on
 """Operators a policy may use. None of them loops, reads a file, or makes more data than inputs and weights have."""
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+VARINT, BYTES, FIXED32 = 0, 2, 5  # wire types
 FLOAT = 1  # TensorProto.DataType.FLOAT
 
-# Field numbers that are understood, per message; anything else is refused, so nothing in the file goes unchecked.
-MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14}  # not training_info (20) and functions (25): they could change the graph
-GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 16}  # not sparse_initializer (15)
-NODE_FIELDS = {1, 2, 3, 4, 5, 6, 7, 9}
-ATTRIBUTE_FIELDS = {1, 2, 3, 4, 7, 8, 13, 20}  # numbers and a string: no tensor (5), no graph (6)
-TENSOR_FIELDS = {1, 2, 8, 9, 12, 14}  # weights as raw_data (9): no external_data (13)
 
-Value = int | memoryview
+def _tags(*numbers: int, wire: int = BYTES) -> set[int]:
+    return {number << 3 | wire for number in numbers}
+
+
+# Fields that are understood, per message; anything else is refused, so nothing in the file goes unchecked. The wire type
+# belongs to it: protobuf skips a field of another wire type, so a reader that took it would check what nobody runs.
+MODEL_FIELDS = _tags(2, 3, 4, 6, 7, 8, 14) | _tags(1, 5, wire=VARINT)  # not training_info (20), functions (25)
+METADATA_FIELDS = _tags(1, 2)
+OPSET_FIELDS = _tags(1) | _tags(2, wire=VARINT)
+GRAPH_FIELDS = _tags(1, 2, 5, 10, 11, 12, 13, 16)  # not sparse_initializer (15)
+VALUE_FIELDS = _tags(1, 2, 3, 4)  # the type (2) is left to ONNX Runtime
+NODE_FIELDS = _tags(1, 2, 3, 4, 5, 6, 7, 9)
+# Numbers and a string: no tensor (5), no graph (6). Lists of numbers come packed or one by one.
+ATTRIBUTE_FIELDS = _tags(1, 4, 7, 8, 13) | _tags(3, 8, 20, wire=VARINT) | _tags(2, 7, wire=FIXED32)
+TENSOR_FIELDS = _tags(1, 8, 9, 12) | _tags(1, 2, 14, wire=VARINT)  # weights as raw_data (9): no external_data (13)
 
 
 class Model(NamedTuple):
@@ -65,15 +73,15 @@ def read_model(data: bytes) -> Model:
     metadata: dict[str, bytes] = {}
     for number, value in walker.fields(memoryview(data), "ONNX model", MODEL_FIELDS):
         if number == 7:
-            graphs.append(_as_bytes(value, "ONNX model graph"))
+            graphs.append(value)
         elif number == 8:
-            _check_opset(walker, _as_bytes(value, "opset_import"))
+            _check_opset(walker, value)
         elif number == 14:
-            entry = dict(walker.fields(_as_bytes(value, "metadata"), "metadata entry", {1, 2}))
-            key = _text(entry.get(1, memoryview(b"")), "metadata key")
+            entry = dict(walker.fields(value, "metadata entry", METADATA_FIELDS))
+            key = _text(entry.get(1, b""), "metadata key")
             if key in metadata:
                 raise PolicyFileError(mismatch(f"metadata key {key[:80]!r}", "it twice", "it once"))
-            metadata[key] = bytes(_as_bytes(entry.get(2, memoryview(b"")), "metadata value"))
+            metadata[key] = bytes(entry.get(2, b""))
     if len(graphs) != 1:  # protobuf would merge several
         raise PolicyFileError(mismatch("graphs in the file", len(graphs), "1, as in an ONNX model"))
     return Model(graphs[0], metadata)
@@ -103,14 +111,14 @@ def check_graph(graph: memoryview) -> None:
     nodes: list[memoryview] = []
     for number, value in walker.fields(graph, "graph", GRAPH_FIELDS):
         if number == 1:
-            nodes.append(_as_bytes(value, "graph node"))
+            nodes.append(value)
         elif number == 5:
-            name, rank = _check_tensor(walker, _as_bytes(value, "graph weight"))
+            name, rank = _check_tensor(walker, value)
             if name in ranks:
                 raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "it twice", "it once"))
             ranks[name] = rank
         elif number == 11:
-            inputs.add(_string(walker, _as_bytes(value, "graph input"), 1, "graph input"))
+            inputs.add(_string(walker, value, "graph input", VALUE_FIELDS))
     if len(nodes) > MAX_NODES:
         raise PolicyFileError(mismatch("graph nodes", len(nodes), f"at most {MAX_NODES}"))
     used: set[str] = set()
@@ -129,7 +137,7 @@ def _check_node(
         elif number == 4:
             operator = _text(value, "operator")
         elif number == 5:
-            _check_attribute(walker, _as_bytes(value, "node attribute"))
+            _check_attribute(walker, value)
         elif number == 7:
             domain = _text(value, "operator domain")
     if domain not in ("", "ai.onnx") or operator not in OPERATORS:
@@ -152,7 +160,7 @@ def _check_node(
 
 def _check_attribute(walker: _Walker, attribute: memoryview) -> None:
     fields = dict(walker.fields(attribute, "node attribute", ATTRIBUTE_FIELDS))
-    if _text(fields.get(1, memoryview(b"")), "attribute name") == "transA" and fields.get(3, 0) != 0:
+    if _text(fields.get(1, b""), "attribute name") == "transA" and fields.get(3, 0) != 0:
         raise PolicyFileError(mismatch("Gemm attribute transA", fields[3], 0))
 
 
@@ -164,11 +172,11 @@ def _check_tensor(walker: _Walker, tensor: memoryview) -> tuple[str, int]:
         if number == 1:
             dims += [value] if isinstance(value, int) else _packed(value)
         elif number == 2:
-            data_type = _as_int(value, "weight data_type")
+            data_type = value
         elif number == 8:
             name = _text(value, "weight name")
         elif number == 9:
-            raw = _as_bytes(value, "weight raw_data")
+            raw = value
         elif number == 14 and value != 0:
             raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "data in another file", "data inside the file"))
     if data_type != FLOAT:
@@ -183,7 +191,7 @@ def _check_tensor(walker: _Walker, tensor: memoryview) -> tuple[str, int]:
 
 
 def _check_opset(walker: _Walker, opset: memoryview) -> None:
-    domain = _string(walker, opset, 1, "opset_import")
+    domain = _string(walker, opset, "opset_import", OPSET_FIELDS)
     if domain not in ("", "ai.onnx"):
         raise PolicyFileError(mismatch("opset_import domain", repr(domain[:80]), "ai.onnx"))
 
@@ -196,8 +204,8 @@ class _Walker:
 
     def fields(
         self, message: memoryview, where: str, known: set[int], refusals: dict[int, str] | None = None
-    ) -> Iterator[tuple[int, Value]]:
-        """Yields (field number, value): an int for numbers, a view for everything with a length."""
+    ) -> Iterator[tuple[int, Any]]:
+        """Yields (field number, value): an int for varints, a view for everything else."""
         at = 0
         while at < len(message):
             self._left -= 1
@@ -205,19 +213,14 @@ class _Walker:
                 raise PolicyFileError(mismatch("protobuf fields in the file", "more", f"at most {MAX_FIELDS}"))
             tag, at = _varint(message, at, where)
             number, wire_type = tag >> 3, tag & 7
-            if number not in known:
-                found = (refusals or {}).get(number, f"field {number}")
+            if tag not in known:
+                found = (refusals or {}).get(number, f"field {number} of wire type {wire_type}")
                 raise PolicyFileError(mismatch(where, found, "the parts of a policy in an ONNX model"))
             if wire_type == VARINT:
                 value, at = _varint(message, at, where)
                 yield number, value
                 continue
-            if wire_type == BYTES:
-                size, at = _varint(message, at, where)
-            elif wire_type in (FIXED32, FIXED64):
-                size = 4 if wire_type == FIXED32 else 8
-            else:
-                raise PolicyFileError(mismatch(f"{where} wire type", wire_type, "an ONNX model"))
+            size, at = (4, at) if wire_type == FIXED32 else _varint(message, at, where)
             if size > len(message) - at:
                 hint = "Truncated, or no ONNX file?"
                 raise PolicyFileError(mismatch(where, f"{len(message) - at} bytes", f"{size} more bytes", hint=hint))
@@ -247,26 +250,13 @@ def _packed(view: memoryview) -> list[int]:
     return values
 
 
-def _as_bytes(value: Value, what: str) -> memoryview:
-    if isinstance(value, int):
-        raise PolicyFileError(mismatch(what, "a number", "bytes, as in an ONNX model"))
-    return value
-
-
-def _as_int(value: Value, what: str) -> int:
-    if not isinstance(value, int):
-        raise PolicyFileError(mismatch(what, "bytes", "a number, as in an ONNX model"))
-    return value
-
-
-def _text(value: Value, what: str) -> str:
+def _text(value: bytes | memoryview, what: str) -> str:
     try:
-        return bytes(_as_bytes(value, what)).decode()
+        return bytes(value).decode()
     except UnicodeDecodeError:
         raise PolicyFileError(mismatch(what, "bytes that are no UTF-8", "text, as in an ONNX model")) from None
 
 
-def _string(walker: _Walker, message: memoryview, number: int, what: str) -> str:
-    """The string field `number` of a message whose other fields are left to ONNX Runtime."""
-    fields = dict(walker.fields(message, what, set(range(1, 32))))
-    return _text(fields.get(number, memoryview(b"")), what)
+def _string(walker: _Walker, message: memoryview, what: str, known: set[int]) -> str:
+    """The string in field 1 of a message."""
+    return _text(dict(walker.fields(message, what, known)).get(1, b""), what)

@@ -212,10 +212,13 @@ def _read_bytes(path: str | Path) -> bytes:
 
 def _checked_manifest(data: bytes) -> PolicyManifest:
     """The manifest of a serialized model, and the weights are those it speaks of."""
-    text = read_model(data).metadata.get(METADATA_KEY)
+    metadata = read_model(data).metadata
+    text = metadata.get(METADATA_KEY)
     if text is None:
         hint = "An ONNX file of another exporter? `ddpg-robot export` writes policy files."
         raise PolicyFileError(mismatch("manifest", "none", f"metadata key '{METADATA_KEY}'", hint=hint))
+    if len(metadata) > 1:  # ONNX Runtime may take its own settings from some of them
+        raise PolicyFileError(mismatch("metadata keys", ", ".join(sorted(metadata))[:200], f"'{METADATA_KEY}' alone"))
     manifest = _parse_manifest(text)
     if manifest.observation.size > MAX_WIDTH:
         raise PolicyFileError(mismatch("observation size", manifest.observation.size, f"at most {MAX_WIDTH}"))
@@ -230,15 +233,23 @@ def _parse_manifest(text: bytes) -> PolicyManifest:
     if len(text) > MAX_MANIFEST_BYTES:
         raise PolicyFileError(mismatch("manifest size", f"{len(text)} bytes", f"at most {MAX_MANIFEST_BYTES}"))
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, a number with too many digits
+        data = json.loads(str(text, "utf-8"), object_pairs_hook=_each_key_once)
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:  # before all else: another schema may have other keys
+            raise PolicyFileError(mismatch("policy schema", repr(schema)[:80], repr(SCHEMA)))
+        manifest = from_dict(PolicyManifest, data)
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number with too many digits, nested too deep
         raise PolicyFileError(mismatch("manifest", _one_line(error), "JSON")) from None
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:  # before all else: another schema may have other keys
-        raise PolicyFileError(mismatch("policy schema", repr(schema)[:80], repr(SCHEMA)))
-    manifest = from_dict(PolicyManifest, data)
     manifest.interface  # noqa: B018 - raises SpecError when its parts contradict each other
     return manifest
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuses what other readers of the same JSON would read differently."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a key twice in one object")
+    return result
 
 
 def _open_session(data: bytes) -> Any:

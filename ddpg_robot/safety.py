@@ -244,6 +244,11 @@ class SafetyFilter:
             self._trip_not_finite("velocity", state.velocity)
             self._trip_not_finite("proposed effort", proposed)
             return
+        if (
+            state.floating_base and not np.isfinite(state.angular_velocity).all()
+        ):  # a network may swallow a NaN: max(0, NaN) can be 0
+            self.trip(TripReason.NOT_FINITE, f"angular velocity of the base is {state.angular_velocity.tolist()}")
+            return
         if not abs(state_age) <= self._limits.state_timeout:
             limit = self._limits.state_timeout
             self.trip(TripReason.STALE_STATE, f"state is {state_age * 1e3:.1f} ms old, limit {limit * 1e3:.1f} ms")

@@ -17,7 +17,18 @@ from ddpg_robot.errors import SpecError, mismatch
 
 SCHEMA = "ddpg_robot.policy/1"
 
+# A manifest can come from anywhere, and timeouts and buffers are made from its numbers: a period of 1e300 s would be a
+# guard that never damps, 8,000 joints a safety filter of 12 GB.
+MAX_JOINTS = 256
+SHORTEST_PERIOD, LONGEST_PERIOD = 1e-4, 1.0
+"""Bounds of the control period, and of a tick of the loop from below, s."""
+SMALLEST, LARGEST = 1e-6, 1e6
+"""Bounds of a joint's limits and gains, in their SI units."""
+MAX_TEXT = 255
+COMMAND_SIZES = {"point": 3, "velocity": 3}
+
 Vector = tuple[float, ...]
+Scalar = str | bool | int | float | None
 T = TypeVar("T")
 
 
@@ -47,10 +58,12 @@ class JointSpec:
     def __post_init__(self) -> None:
         for field in ("effort_limit", "velocity_limit", "damping", "effort_rate_limit"):
             value = getattr(self, field)
-            _require(value > 0, mismatch(f"joint '{self.name}' {field}", value, "a positive number"))
+            expected = f"a positive number, {SMALLEST:g} to {LARGEST:g}"
+            _require(SMALLEST <= value <= LARGEST, mismatch(f"joint '{self.name}' {field}", value, expected))
+        lower, upper = self.position_lower, self.position_upper
         _require(
-            self.position_lower < self.position_upper,
-            mismatch(f"joint '{self.name}' limits", f"{self.position_lower} .. {self.position_upper}", "lower < upper"),
+            -LARGEST <= lower < upper <= LARGEST and upper - lower >= SMALLEST,
+            mismatch(f"joint '{self.name}' limits", f"{lower} .. {upper}", f"lower < upper, within {LARGEST:g}"),
         )
 
 
@@ -102,7 +115,8 @@ class RobotSpec:
 
     def __post_init__(self) -> None:
         names = [joint.name for joint in self.joints]
-        _require(len(names) > 0, mismatch(f"robot '{self.name}' joints", "none", "at least one"))
+        expected = f"1 to {MAX_JOINTS}"
+        _require(1 <= len(names) <= MAX_JOINTS, mismatch(f"robot '{self.name}' joints", len(names), expected))
         _require(len(set(names)) == len(names), mismatch(f"robot '{self.name}' joints", names, "unique names"))
         if self.chain is not None:
             chained = [link.joint for link in self.chain.links]
@@ -133,14 +147,21 @@ class ControlSpec:
     """Damping per joint, N·m·s/rad (mode ``pd``)."""
 
     def __post_init__(self) -> None:
-        _require(self.period > 0, mismatch("control period", self.period, "a positive number of seconds"))
+        expected = f"{SHORTEST_PERIOD:g} to {LONGEST_PERIOD:g} s"
+        _require(SHORTEST_PERIOD <= self.period <= LONGEST_PERIOD, mismatch("control period", self.period, expected))
         _require(self.mode in ("effort", "pd"), mismatch("control mode", self.mode, "a mode", ("effort", "pd")))
         _require(self.ticks_per_action >= 1, mismatch("ticks_per_action", self.ticks_per_action, "at least 1"))
+        _require(
+            self.loop_period >= SHORTEST_PERIOD * (1 - 1e-9),
+            mismatch("ticks_per_action", self.ticks_per_action, f"ticks of at least {SHORTEST_PERIOD:g} s"),
+        )
         gains = self.kp is not None and self.kd is not None
         no_gains = self.kp is None and self.kd is None
         _require(
             gains if self.mode == "pd" else no_gains, f"control mode {self.mode}: kp and kd belong to mode pd alone"
         )
+        for gain in (*(self.kp or ()), *(self.kd or ())):
+            _require(0 <= gain <= LARGEST, mismatch("control gain", gain, f"0 to {LARGEST:g}"))
 
     @property
     def loop_period(self) -> float:
@@ -188,6 +209,8 @@ class CommandSpec:
     upper: Vector
 
     def __post_init__(self) -> None:
+        _require(self.kind in COMMAND_SIZES, mismatch("command kind", repr(self.kind), "a kind", COMMAND_SIZES))
+        _require(self.size == COMMAND_SIZES[self.kind], mismatch("command size", self.size, COMMAND_SIZES[self.kind]))
         for field in ("lower", "upper"):
             bound = getattr(self, field)
             _require(len(bound) == self.size, mismatch(f"command bound {field}", len(bound), f"{self.size} numbers"))
@@ -227,7 +250,7 @@ class TrainingRecord:
     config_hash: str
     seed: int
     steps: int
-    evaluation: dict[str, Any]
+    evaluation: dict[str, Scalar]
     """Episodes, return mean and std, success rate, as `evaluate` measured them."""
     code_version: str
 
@@ -273,7 +296,8 @@ def from_dict(cls: type[T], data: Any) -> T:
     """Reads a spec back from its JSON form.
 
     Raises:
-        SpecError: a key is unknown or missing, or a value has the wrong type or is not finite; says where.
+        SpecError: a key is unknown or missing, or a value has the wrong type or is not finite, or a text is not one
+            printable line of at most `MAX_TEXT` characters; says where.
     """
     result: T = _decode(cls, data, cls.__name__)
     return result
@@ -281,29 +305,34 @@ def from_dict(cls: type[T], data: Any) -> T:
 
 def _decode(kind: Any, data: Any, path: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return data
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, path)
     if origin in (Union, types.UnionType):
-        if data is None and type(None) in args:
-            return None
+        if type(data) in args:
+            return _decode(type(data), data, path)
         return _decode(next(arg for arg in args if arg is not type(None)), data, path)
     if origin is tuple:
         if not isinstance(data, (list, tuple)):
             raise SpecError(mismatch(path, type(data).__name__, "a list"))
         return tuple(_decode(args[0], item, f"{path}[{i}]") for i, item in enumerate(data))
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise SpecError(mismatch(path, type(data).__name__, "an object"))
+        return {_decode(args[0], key, path): _decode(args[1], item, f"{path}.{key}") for key, item in data.items()}
     if origin is Literal:
         if data not in args:
             raise SpecError(mismatch(path, repr(data), "a known value", [str(arg) for arg in args]))
         return data
+    if type(data) is int and not -(2**63) <= data < 2**63:
+        raise SpecError(mismatch(path, f"{str(data)[:40]}...", "a number of at most 64 bits"))
     if kind is float and type(data) in (int, float):
         if not math.isfinite(data):
             raise SpecError(mismatch(path, data, "a finite number"))
         return float(data)
-    plain = dict if origin is dict else kind
-    if type(data) is not plain:
-        raise SpecError(mismatch(path, f"{type(data).__name__} {str(data)[:40]!r}", plain.__name__))
+    if type(data) is not kind:
+        raise SpecError(mismatch(path, f"{type(data).__name__} {str(data)[:40]!r}", kind.__name__))
+    if kind is str and not (data.isprintable() and len(data) <= MAX_TEXT):
+        raise SpecError(mismatch(path, repr(data[:40]), f"one printable line of at most {MAX_TEXT} characters"))
     return data
 
 

@@ -7,6 +7,7 @@ because the safety filter is the one place that judges values.
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
 
-from ddpg_robot.errors import CommandError, JointMappingError, ObservationError, mismatch
+from ddpg_robot.errors import CommandError, JointMappingError, MessageError, ObservationError, mismatch
 from ddpg_robot.spec import CommandSpec
 from ddpg_robot.state import Command, RobotState
 from ddpg_robot_ros.joint_state_bytes import JointStateLayout
@@ -25,6 +27,41 @@ ExtraJoints = Literal["refuse", "ignore"]
 SHOWN_NAMES = 20
 LARGEST_MESSAGE = 65_536
 """Bytes of a message that is looked at: some 1,000 joints. To build a larger one would hold up the loop."""
+
+PLAIN_CDR = (b"\x00\x00", b"\x00\x01")
+"""Encodings that ROS messages have: big and little endian. Others place the numbers differently."""
+
+
+def read_message(raw: bytes, message_type: type, topic: str) -> Any:
+    """Builds a message from the bytes that a ``raw`` subscription gives; the middleware has not looked at them.
+
+    Raises:
+        MessageError: they are too many, or no message of that type.
+    """
+    if len(raw) > LARGEST_MESSAGE:
+        raise MessageError(mismatch(topic, f"{len(raw):,} bytes", f"at most {LARGEST_MESSAGE:,}"))
+    try:
+        if raw[:2] not in PLAIN_CDR:
+            raise ValueError("another encoding")
+        return deserialize_message(raw, message_type)
+    except Exception:  # rclpy's own exceptions have no public name; Fast CDR's text adds nothing
+        found = f"{len(raw):,} bytes that are none"
+        raise MessageError(mismatch(topic, found, f"a serialized {message_type.__name__}")) from None
+
+
+def effort_values(raw: bytes, n: int) -> np.ndarray:
+    """The efforts ``(n,)``, N·m, of a serialized Float64MultiArray.
+
+    Raises:
+        MessageError: as `read_message`.
+        CommandError: there are not `n`, or one is not finite.
+    """
+    data = read_message(raw, Float64MultiArray, "effort command").data
+    values = _doubles(data) if len(data) else np.zeros(0)
+    if len(values) != n or not np.isfinite(values).all():
+        found = f"{len(values)} values: {values[:20].tolist()}"
+        raise CommandError(mismatch("effort command", found, f"{n} finite values"))
+    return values
 
 
 def stamp_seconds(stamp: Any) -> float:
@@ -73,12 +110,14 @@ class JointStateReader:
         return True
 
     def fill_bytes(self, raw: bytes, state: RobotState) -> bool:
-        """As `fill`, from a serialized message; without building it as long as names and sizes stay the same."""
-        if len(raw) > LARGEST_MESSAGE:
-            raise JointMappingError(mismatch("joint_states", f"{len(raw):,} bytes", f"at most {LARGEST_MESSAGE:,}"))
+        """As `fill`, from a serialized message; without building it as long as names and sizes stay the same.
+
+        Raises:
+            MessageError: as `read_message`.
+        """
         found = None if self._layout is None else self._layout.read(raw)
         if found is None:
-            filled = self.fill(deserialize_message(raw, JointState), state)
+            filled = self.fill(read_message(raw, JointState, "joint_states"), state)
             if filled:
                 with contextlib.suppress(ValueError, struct.error):  # a layout that cannot be learnt is read by rclpy
                     self._layout = JointStateLayout(raw)
@@ -128,11 +167,13 @@ class ImuReader:
             The message's stamp, s.
 
         Raises:
-            ObservationError: the sensor gives no orientation (first covariance -1, or a zero quaternion).
+            ObservationError: the sensor gives no orientation (first covariance -1, or a quaternion of length zero,
+                infinity or NaN).
         """
         q, w = message.orientation, message.angular_velocity
         norm = (q.w * q.w + q.x * q.x + q.y * q.y + q.z * q.z) ** 0.5
-        if message.orientation_covariance[0] == -1.0 or norm < 0.5:
+        # Of an infinite quaternion, dividing by its norm would make zeros, which look upright.
+        if message.orientation_covariance[0] == -1.0 or not 0.5 <= norm < math.inf:
             raise ObservationError(mismatch("imu orientation", "none", "a unit quaternion, base to world"))
         state.orientation_wxyz[:] = (q.w / norm, q.x / norm, q.y / norm, q.z / norm)
         state.angular_velocity[:] = (w.x, w.y, w.z)
@@ -153,7 +194,7 @@ class PointReader:
         """
         spec, point = self._spec, (message.point.x, message.point.y, message.point.z)
         if message.header.frame_id not in ("", spec.frame):
-            raise CommandError(mismatch("target frame", repr(message.header.frame_id), repr(spec.frame)))
+            raise CommandError(mismatch("target frame", repr(message.header.frame_id[:40]), repr(spec.frame)))
         for axis, value, low, high in zip("xyz", point, spec.lower, spec.upper):
             if not low <= value <= high:
                 raise CommandError(mismatch(f"target {axis}", f"{value:g}", f"{low:g} .. {high:g} {spec.unit}"))
@@ -177,7 +218,7 @@ class TwistReader:
         twist = getattr(message, "twist", message)
         header = getattr(message, "header", None)
         if header is not None and header.frame_id not in ("", self._spec.frame):
-            raise CommandError(mismatch("cmd_vel frame", repr(header.frame_id), repr(self._spec.frame)))
+            raise CommandError(mismatch("cmd_vel frame", repr(header.frame_id[:40]), repr(self._spec.frame)))
         values = np.array([twist.linear.x, twist.linear.y, twist.angular.z])
         if not np.isfinite(values).all():
             raise CommandError(mismatch("cmd_vel", values.tolist(), "finite numbers"))
@@ -191,5 +232,5 @@ def _doubles(values: Any) -> np.ndarray:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name[:40]}'" for name in names[:SHOWN_NAMES]) or "no joints"
+    shown = ", ".join(repr(name[:40]) for name in names[:SHOWN_NAMES]) or "no joints"
     return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"

@@ -18,7 +18,6 @@ from enum import Enum
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
-from rclpy.serialization import deserialize_message
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
@@ -26,7 +25,7 @@ from ddpg_robot.errors import DdpgRobotError, mismatch
 from ddpg_robot.policy import read_manifest
 from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason
-from ddpg_robot_ros.convert import LARGEST_MESSAGE
+from ddpg_robot_ros.convert import effort_values
 from ddpg_robot_ros.diagnostics import status
 from ddpg_robot_ros.inputs import StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
@@ -155,12 +154,11 @@ class EffortGuard(Node):
         if self._two_publishers():
             self._enter(Mode.REFUSE)
             return False
-        values = effort_values(raw)
-        if values is None or len(values) != self._n or not np.isfinite(values).all():
+        try:
+            values = effort_values(raw, self._n)
+        except DdpgRobotError as error:
             self._counts["dropped"] += 1
-            found = f"{len(raw):,} bytes" if values is None else f"{len(values)} values: {values.tolist()[:20]}"
-            text = mismatch("effort command", found, f"{self._n} finite values")
-            self.get_logger().error(text, throttle_duration_sec=1.0)
+            self.get_logger().error(str(error), throttle_duration_sec=1.0)
             return False
         np.clip(values, -self._limit, self._limit, out=self._effort)
         self._publisher.publish(self._message)
@@ -250,14 +248,6 @@ class EffortGuard(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         message.status.append(status(f"{self.get_fully_qualified_name()}: guard", level, text, self._counts))
         self._diagnostics.publish(message)
-
-
-def effort_values(raw: bytes) -> np.ndarray | None:
-    """The values of a serialized Float64MultiArray; None for one that is too large to be looked at."""
-    if len(raw) > LARGEST_MESSAGE:
-        return None
-    data = deserialize_message(raw, Float64MultiArray).data
-    return np.frombuffer(data) if len(data) else np.zeros(0)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -78,7 +78,7 @@ class StateInput:
         """Takes what is new.
 
         Raises:
-            JointMappingError, ObservationError: the newest message cannot be used; the state keeps its old values.
+            MessageError, JointMappingError, ObservationError: the newest message cannot be used; the state keeps its old values.
         """
         message = self._joints.take()
         fill = self._reader.fill_bytes if isinstance(message, bytes) else self._reader.fill

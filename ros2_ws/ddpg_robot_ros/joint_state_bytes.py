@@ -42,9 +42,12 @@ class JointStateLayout:
         self._velocity_count_at = self._position_at + 8 * positions
         velocities, at = _count(raw, self._velocity_count_at)
         self._velocity_at = _aligned(at, 8)
-        self._end = self._velocity_at + 8 * velocities
-        if not self.n == positions == velocities or self.n == 0 or self._end > len(raw):
+        self._effort_count_at = self._velocity_at + 8 * velocities
+        if not self.n == positions == velocities or self.n == 0:
             raise ValueError("not one position and one velocity per name")
+        _count(raw, self._effort_count_at)
+        self._effort_count = raw[self._effort_count_at : self._effort_count_at + COUNT.size]
+        self._size = len(raw)
         self._count_bytes = COUNT.pack(self.n)
         self._strides = (self._velocity_at - self._position_at, 8)
 
@@ -53,8 +56,9 @@ class JointStateLayout:
         if not (
             raw.startswith(self._constant, HEAD)
             and raw.startswith(self._count_bytes, self._velocity_count_at)
+            and raw.startswith(self._effort_count, self._effort_count_at)
             and raw.startswith(ENCAPSULATION)
-            and len(raw) >= self._end
+            and len(raw) == self._size
         ):
             return None
         seconds, nanoseconds = STAMP.unpack_from(raw, len(ENCAPSULATION))

@@ -171,6 +171,14 @@ def test_tilt_of_a_floating_base_trips():
     assert safety.step(NO_EFFORT, leaning, 0.0).reason is TripReason.TILT
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_angular_velocity_that_is_not_finite_trips_although_the_policy_swallowed_it(bad):
+    safety = SafetyFilter(two_joint_robot(floating_base=True), SafetyLimits(), TICK)
+    spinning = RobotState(2, floating_base=True)
+    spinning.angular_velocity[1] = bad
+    assert safety.step(NO_EFFORT, spinning, 0.0).reason is TripReason.NOT_FINITE
+
+
 def test_no_input_makes_the_output_leave_the_joint_limits():
     rng = np.random.default_rng(0)
     safety = make_filter()

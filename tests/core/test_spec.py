@@ -66,6 +66,31 @@ def test_joint_limits_must_make_sense(change):
         dataclasses.replace(two_joint_robot().joints[0], **change)
 
 
+@pytest.mark.parametrize("period, ticks", [(1e-300, 1), (1e300, 1), (0.0, 1), (0.02, 0), (0.02, 2**62), (0.001, 20)])
+def test_a_period_from_which_no_timeout_can_be_made_is_refused(period, ticks):
+    with pytest.raises(SpecError, match=r"control period|ticks_per_action"):
+        ControlSpec(period, "effort", ticks)
+
+
+def test_more_joints_than_any_robot_has_are_refused_before_a_filter_is_made_for_them():
+    joint = two_joint_robot().joints[0]
+    joints = tuple(dataclasses.replace(joint, name=f"joint{i}") for i in range(257))
+    with pytest.raises(SpecError, match="found 257, expected 1 to 256"):
+        RobotSpec("centipede", joints, True, False)
+
+
+@pytest.mark.parametrize("change", [{"kind": "pose"}, {"size": 2, "lower": (0.0, 0.0), "upper": (1.0, 1.0)}])
+def test_a_command_that_no_node_reads_is_refused(change):
+    with pytest.raises(SpecError, match="command"):
+        dataclasses.replace(two_joint_interface().command, **change)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\ud800", "\u202eevil", "x" * 256])
+def test_a_text_that_is_not_one_printable_line_is_refused(name):
+    with pytest.raises(SpecError, match=r"RobotSpec\.name: .*one printable line"):
+        from_dict(RobotSpec, {**to_dict(two_joint_robot()), "name": name})
+
+
 def test_gains_belong_to_mode_pd_alone():
     with pytest.raises(SpecError, match="kp and kd"):
         ControlSpec(0.02, "effort", 1, kp=(1.0,), kd=(1.0,))

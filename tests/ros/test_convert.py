@@ -228,6 +228,16 @@ def test_an_imu_gives_a_unit_orientation_and_body_rates() -> None:
     assert state.angular_velocity.tolist() == [0.0, 0.5, 0.0]
 
 
+@pytest.mark.parametrize("size", [1e200, float("inf"), float("nan"), 0.1])
+def test_an_imu_whose_quaternion_has_no_length_is_refused_instead_of_looking_upright(size: float) -> None:
+    imu, state = Imu(), RobotState(3, floating_base=True)
+    imu.orientation.w, imu.orientation.x = 0.0, size
+    before = state.orientation_wxyz.copy()
+    with pytest.raises(ObservationError, match="imu orientation"):
+        ImuReader().fill(imu, state)
+    assert (state.orientation_wxyz == before).all()
+
+
 def test_an_imu_without_orientation_is_refused() -> None:
     imu = Imu()
     imu.orientation_covariance[0] = -1.0

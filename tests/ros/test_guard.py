@@ -31,13 +31,14 @@ class Guarded(RobotDouble):
     policy: Publisher
 
     @contextmanager
-    def commanded(self, effort: list[float]) -> Iterator[None]:
-        """Sends an effort 100 times a second."""
+    def commanded(self, effort: list[float] | bytes, period: float = COMMAND_PERIOD_S) -> Iterator[None]:
+        """Sends an effort, or bytes that may be none, 100 times a second."""
         ending = threading.Event()
+        message = effort if isinstance(effort, bytes) else Float64MultiArray(data=effort)
 
         def run() -> None:
-            while not ending.wait(COMMAND_PERIOD_S):
-                self.policy.publish(Float64MultiArray(data=effort))
+            while not ending.wait(period):
+                self.policy.publish(message)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -104,6 +105,15 @@ def test_commands_that_make_no_sense_are_dropped_and_then_damped(live: Guarded, 
     with live.commanded(bad):
         assert live.hears_damping()
         assert all(np.isfinite(effort).all() for effort in live.efforts(0.2))
+
+
+@pytest.mark.parametrize("bad", [b"", b"\x00\x01\x00\x00", b"\xff" * 60, bytes(70_000)], ids=len)
+def test_a_flood_of_bytes_that_are_no_command_does_not_keep_the_guard_from_damping(live: Guarded, bad: bytes) -> None:
+    with live.commanded(EFFORT):
+        assert live.hears_exactly(EFFORT)
+    with live.commanded(bad, period=0.5e-3):  # several in each of the guard's ticks
+        assert live.hears_damping()
+        assert len(live.efforts(0.3)) > 10
 
 
 def test_two_publishers_are_refused_until_one_is_left_and_the_guard_is_rearmed(live: Guarded) -> None:
