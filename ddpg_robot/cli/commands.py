@@ -219,10 +219,12 @@ class Deploy:
     """ROS parameter file (YAML)."""
     duration: Annotated[float | None, arg(metavar="S")] = None
     """Stop after this many seconds. Default: run until Ctrl-C."""
+    record: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Record every tick into a file in this directory; `ddpg-robot replay` runs it again."""
 
     def __call__(self) -> int:
         """Deploys until it is told to stop; returns the exit code."""
-        need("ros", *(["sim"] if self.plant else []))
+        need("ros", *(["sim"] if self.plant else []), *(["bag"] if self.record else []))
         from ddpg_robot_ros.deploy import deploy
 
         code: int = deploy(
@@ -233,6 +235,7 @@ class Deploy:
             namespace=self.namespace,
             params_file=self.params_file,
             duration=self.duration,
+            record=self.record,
         )
         return code
 
