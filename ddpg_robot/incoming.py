@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def joint_order(names: Sequence[str], joints: Sequence[str], ignore_extra: bool)
     return np.array([names.index(joint) for joint in joints])
 
 
-def check_sizes(names: Sequence[str], position: Sequence[float], velocity: Sequence[float]) -> None:
+def check_sizes(names: Sequence[str], position: Sized, velocity: Sized) -> None:
     """Checks that there is one position and one velocity per name.
 
     Raises:
@@ -50,7 +50,7 @@ def check_sizes(names: Sequence[str], position: Sequence[float], velocity: Seque
         raise JointMappingError(mismatch(f"joint_states {field}", found, f"{len(names)}, one per name", hint=hint))
 
 
-def check_point(spec: CommandSpec, frame: str, point: Sequence[float]) -> None:
+def check_point(spec: CommandSpec, frame: str, point: Iterable[float]) -> None:
     """Checks a target.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ddpg_robot.errors import MissingExtraError, RecordingError, mismatch
 
+MAGIC = b"\x89MCAP0\r\n"
 MAX_RECORD_BYTES = 2**28
 """Largest record that is read, bytes; chunks are a thousand times smaller."""
 
@@ -54,9 +55,9 @@ class McapFile:
         except OSError as error:
             raise RecordingError(mismatch(str(path), error.strerror, "a readable file")) from None
         self._size = os.fstat(self._file.fileno()).st_size
-        magic = self._file.read(8)
+        magic = self._file.read(len(MAGIC))
         self._file.seek(0)
-        if magic != b"\x89MCAP0\r\n":
+        if magic != MAGIC:
             self._file.close()
             raise RecordingError(mismatch(str(path), "no MCAP file", "an .mcap file"))
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ddpg_robot.cdr import CDR_HEADER, CdrReader, cdr_string
 from ddpg_robot.errors import RecordingError, SpecError, mismatch
-from ddpg_robot.mcap_file import McapFile, mcap_library
+from ddpg_robot.mcap_file import MAGIC, McapFile, mcap_library
 from ddpg_robot.safety import SafetyLimits, TripReason
 from ddpg_robot.spec import PolicyInterface, from_dict, to_dict
 
@@ -269,7 +269,13 @@ def is_recording(path: str | Path) -> bool:
     """True for an MCAP file that begins like a recording of a policy node.
 
     Raises:
-        RecordingError: not an MCAP file. MissingExtraError: no mcap package.
+        MissingExtraError: it is an MCAP file, and the mcap package is not installed.
     """
-    with McapFile(path) as file:
-        return getattr(next(file.records(), None), "name", "") == METADATA
+    try:
+        with Path(path).open("rb") as raw:
+            if raw.read(len(MAGIC)) != MAGIC:
+                return False
+        with McapFile(path) as file:
+            return getattr(next(file.records(), None), "name", "") == METADATA
+    except (OSError, RecordingError):
+        return False

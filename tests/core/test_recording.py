@@ -21,7 +21,7 @@ pytest.importorskip("mcap")
 from recorded_session import ESTOP_AT, STALE_AT, TARGET_AT, RecordedSession, record
 
 from ddpg_robot.cdr import CdrReader
-from ddpg_robot.errors import RecordingError
+from ddpg_robot.errors import DdpgRobotError, RecordingError
 from ddpg_robot.mcap_file import McapFile
 from ddpg_robot.policy import OnnxPolicy, shipped_policy
 from ddpg_robot.recorder import RING_SECONDS
@@ -210,6 +210,19 @@ def test_damage_in_the_middle_is_refused_in_one_line(recorded: Path, tmp_path: P
     with pytest.raises(RecordingError, match="expected an intact MCAP file") as caught:
         replayed(bad)
     assert "\n" not in str(caught.value)
+
+
+def test_no_damage_ends_in_anything_but_one_line(recorded: Path, tmp_path: Path) -> None:
+    data, rng, bad = recorded.read_bytes(), np.random.default_rng(5), tmp_path / "bad.mcap"
+    for _ in range(100):
+        damaged = bytearray(data)
+        for at in rng.integers(0, rng.choice([3000, len(data)]), rng.choice([1, 20])):
+            damaged[at] = rng.integers(256)
+        bad.write_bytes(damaged)
+        try:
+            replayed(bad)
+        except DdpgRobotError as error:
+            assert "\n" not in str(error)
 
 
 def test_a_full_disk_ends_the_recording_in_one_line_and_the_ticks_go_on(small_disk: Path) -> None:
