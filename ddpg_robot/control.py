@@ -10,12 +10,16 @@ from ddpg_robot.state import Array, RobotState
 
 
 class ControlLaw:
-    """Mode ``effort``: the output is the effort. Mode ``pd``: ``kp * (output - position) - kd * velocity``."""
+    """Mode ``effort``: the output is the effort. Mode ``pd``: ``kp * (output - position) - kd * velocity``.
+
+    Attributes:
+        proposed: the last result of `effort`; the same buffer at every call.
+    """
 
     def __init__(self, control: ControlSpec, n_joints: int) -> None:
         self._kp = None if control.kp is None else np.array(control.kp)
         self._kd = np.zeros(n_joints) if control.kd is None else np.array(control.kd)
-        self._effort: Array = np.zeros(n_joints)
+        self.proposed: Array = np.zeros(n_joints)
         self._damping: Array = np.zeros(n_joints)
 
     def effort(self, output: NDArray[np.floating], state: RobotState) -> Array:
@@ -25,7 +29,7 @@ class ControlLaw:
             output: the policy's last output ``(n,)``, N·m or rad.
             state: the newest state.
         """
-        effort = self._effort
+        effort = self.proposed
         if self._kp is None:
             effort[:] = output
             return effort

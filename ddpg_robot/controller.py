@@ -6,9 +6,9 @@ import numpy as np
 
 from ddpg_robot.control import ControlLaw
 from ddpg_robot.errors import RateError, mismatch
-from ddpg_robot.observation import ObservationBuilder
+from ddpg_robot.observation import Float32, ObservationBuilder
 from ddpg_robot.policy import Policy
-from ddpg_robot.safety import SafetyFilter, SafetyLimits, Verdict
+from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason, Verdict
 from ddpg_robot.state import Array, Command, RobotState
 
 
@@ -35,6 +35,10 @@ class PolicyController:
     Attributes:
         safety: the filter (trip, rearm, reason).
         effort: the safe effort of the last tick ``(n,)``, N·m; the same buffer at every call.
+        proposed: what the control law last asked for ``(n,)``, N·m; the same buffer at every call.
+        output: the policy's last output ``(n,)``, N·m or rad.
+        phase: ticks since the policy ran last; it runs at 0.
+        damper: the filter that is tripped for good; its effort is the damping torque that follows any trip.
 
     Raises:
         RateError: the rate is not a whole multiple of the policy's.
@@ -45,14 +49,18 @@ class PolicyController:
         control = interface.control
         self.rate = 1 / control.loop_period if rate is None else rate
         self._ticks = ticks_per_action(self.rate, control.period)
-        self._tick = 0
+        self.phase = 0
         self._policy = policy
         self.builder = ObservationBuilder(interface.robot, interface.observation, interface.command)
         policy.bind(self.builder)
         self._law = ControlLaw(control, interface.robot.n_joints)
         self.safety = SafetyFilter(interface.robot, limits, 1 / self.rate)
-        self._output = np.zeros(interface.robot.n_joints, np.float32)
+        self.output: Float32 = np.zeros(interface.robot.n_joints, np.float32)
         self.effort: Array = self.safety.effort
+        self.proposed: Array = self._law.proposed
+        self.damper = SafetyFilter(interface.robot, limits, 1 / self.rate)
+        self.damper.trip(TripReason.FAULT, "damping")
+        self._zero: Array = np.zeros(interface.robot.n_joints)
 
     def step(self, state: RobotState, command: Command, state_age: float) -> Verdict:
         """One tick: newest state and command in, safe effort in `effort`.
@@ -62,13 +70,35 @@ class PolicyController:
             command: newest command.
             state_age: age of the state, s.
         """
-        if self._tick == 0:
+        if self.phase == 0:
             self.builder.build(state, command, self.effort)
-            self._output = self._policy.run()
-        self._tick = (self._tick + 1) % self._ticks
-        return self.safety.step(self._law.effort(self._output, state), state, state_age)
+            self.output = self._policy.run()
+        self.phase = (self.phase + 1) % self._ticks
+        return self.safety.step(self._law.effort(self.output, state), state, state_age)
+
+    def drive(self, state: RobotState, command: Command, state_age: float, waiting: bool) -> Verdict:
+        """One tick of a deployment: damped while tripped, or while nobody has asked for anything; else as `step`.
+
+        Args:
+            state: newest state.
+            command: newest command.
+            state_age: age of the state, s.
+            waiting: no command has been given yet.
+        """
+        if self.safety.tripped:
+            return self.safety.step(self._zero, state, state_age)
+        if not waiting:
+            return self.step(state, command, state_age)
+        self.damper.step(self._zero, state, state_age)
+        return self.safety.step(self.damper.effort, state, state_age)
 
     def rearm(self) -> None:
         """Ends a trip with a soft start; the policy runs again at the very next tick."""
-        self._tick = 0
+        self.phase = 0
         self.safety.rearm()
+
+    def resume(self, phase: int, output: Float32, effort: Array, gain: float) -> None:
+        """Goes on after a tick of another controller: `phase`, `output`, `effort` and soft start become as it left them."""
+        self.phase = phase % self._ticks
+        self.output = output.copy()
+        self.safety.resume(effort, gain)

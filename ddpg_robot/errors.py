@@ -57,6 +57,10 @@ class ParityError(DdpgRobotError):
     """The exported graph does not reproduce the trained actor."""
 
 
+class RecordingError(DdpgRobotError):
+    """A recording or a bag cannot be read: damaged, foreign, or without what is looked for."""
+
+
 class RunDirectoryError(DdpgRobotError):
     """A run directory exists already, or is not a run directory."""
 

@@ -197,6 +197,11 @@ class SafetyFilter:
     def detail(self) -> str:
         return self._tripped.detail if self._tripped else ""
 
+    @property
+    def gain(self) -> float:
+        """How far the soft start is, 0 to 1."""
+        return self._gain
+
     def step(self, proposed: NDArray[np.floating], state: RobotState, state_age: float) -> Verdict:
         """One tick.
 
@@ -236,6 +241,13 @@ class SafetyFilter:
         self._gain = 1.0
         self._last[:] = 0.0
         self.effort[:] = 0.0
+
+    def resume(self, effort: Array, gain: float) -> None:
+        """Goes on after a tick of another filter that was not tripped: its `effort` and its `gain`."""
+        self._tripped = None
+        self._gain = gain
+        self._last[:] = effort
+        self.effort[:] = effort
 
     def _check(self, proposed: NDArray[np.floating], state: RobotState, state_age: float) -> None:
         if not math.isfinite(proposed.dot(proposed)):

@@ -14,6 +14,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg, subc
 
 from ddpg_robot.cli.benchmarks import Benchmark
 from ddpg_robot.cli.live import Top
+from ddpg_robot.cli.replay import Replay
 from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
 from ddpg_robot.files import write_json
@@ -220,10 +221,12 @@ class Deploy:
     """ROS parameter file (YAML)."""
     duration: Annotated[float | None, arg(metavar="S")] = None
     """Stop after this many seconds. Default: run until Ctrl-C."""
+    record: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Record every tick into a file in this directory; `ddpg-robot replay` runs it again."""
 
     def __call__(self) -> int:
         """Deploys until it is told to stop; returns the exit code."""
-        need("ros", *(["sim"] if self.plant else []))
+        need("ros", *(["sim"] if self.plant else []), *(["bag"] if self.record else []))
         from ddpg_robot_ros.deploy import deploy
 
         code: int = deploy(
@@ -234,6 +237,7 @@ class Deploy:
             namespace=self.namespace,
             params_file=self.params_file,
             duration=self.duration,
+            record=self.record,
         )
         return code
 
@@ -311,6 +315,7 @@ Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[Inspect, subcommand("inspect")],
     Annotated[Verify, subcommand("verify")],
     Annotated[Deploy, subcommand("deploy")],
+    Annotated[Replay, subcommand("replay")],
     Annotated[Plant, subcommand("plant")],
     Annotated[Top, subcommand("top")],
     Annotated[Benchmark, subcommand("benchmark")],

@@ -18,6 +18,7 @@ EXTRAS = {
     "sim": ("gymnasium", "mujoco"),
     "export": ("onnx", "torch", "safetensors"),
     "ros": ("rclpy",),
+    "bag": ("mcap",),
     "bench": ("stable_baselines3", "matplotlib"),
 }
 """Extra -> the modules that its sub-commands import."""

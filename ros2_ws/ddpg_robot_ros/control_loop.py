@@ -15,7 +15,8 @@ import numpy as np
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import CommandError
 from ddpg_robot.rate import PeriodicLoop
-from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason, Verdict
+from ddpg_robot.recorder import Recorder
+from ddpg_robot.safety import TripReason, Verdict
 from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import Array
 from ddpg_robot_ros.guard_watch import GuardWatch
@@ -50,7 +51,6 @@ class ControlLoop:
     Args:
         controller: policy, control law and safety filter.
         robot: the policy's robot.
-        limits: settings of the safety filter.
         state: joint state (and IMU) input.
         command: target or velocity input.
         publish: sends an effort ``(n,)``, N·m.
@@ -60,6 +60,7 @@ class ControlLoop:
         command_every: ticks between two looks for a new command; only the policy reads it, at its own rate.
         guard: tells when the effort guard no longer passes effort on; None where there is none.
         realtime: scheduler and processors of the loop's thread.
+        recorder: takes the numbers of every tick; None where nothing is recorded.
 
     Attributes:
         timing: measurements of every tick.
@@ -71,7 +72,6 @@ class ControlLoop:
         self,
         controller: PolicyController,
         robot: RobotSpec,
-        limits: SafetyLimits,
         state: StateInput,
         command: CommandInput,
         publish: Callable[[Array], None],
@@ -81,6 +81,7 @@ class ControlLoop:
         command_every: int = 1,
         guard: GuardWatch | None = None,
         realtime: Realtime = ORDINARY,
+        recorder: Recorder | None = None,
     ) -> None:
         self.timing = LoopTiming()
         self.counts = Counts()
@@ -96,11 +97,11 @@ class ControlLoop:
         self._command_every = command_every
         self._guard = guard
         self._realtime = realtime
+        self._recorder = recorder
         self._farewell_ticks = math.ceil(shutdown_damping / self._period)
-        # A filter that is tripped for good is the damper: the same damping torque as after any trip.
-        self._damper = SafetyFilter(robot, limits, self._period)
-        self._damper.trip(TripReason.FAULT, "damping")
+        self._damper = controller.damper
         self._zero: Array = np.zeros(robot.n_joints)
+        self._rearms = 0
         self._requests: list[Callable[[], None]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -128,6 +129,8 @@ class ControlLoop:
         if self._guard is not None:
             self._guard.reset()
         self._command.forget()
+        if self._recorder is not None:
+            self._recorder.start()
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="control loop", daemon=True)
         self._thread.start()
@@ -142,6 +145,8 @@ class ControlLoop:
             self.begin_to_stop()
             self._thread.join()
             self._thread = None
+            if self._recorder is not None:
+                self._recorder.close()
 
     def trip(self, reason: TripReason, detail: str) -> None:
         """Trips before the next tick (any thread)."""
@@ -184,8 +189,12 @@ class ControlLoop:
         age = self._tick()
         published = time.time()
         since_state = published - self._state.latency_from if math.isfinite(age) else math.nan
-        self.timing.add(lateness, time.perf_counter() - began, age, since_state)
+        work = time.perf_counter() - began
+        self.timing.add(lateness, work, age, since_state)
         self.counts.ticks += 1
+        if self._recorder is not None:
+            timing = (lateness, work, age, since_state)
+            self._recorder.add(published, timing, self.counts.ticks, self._rearms, self.waiting, self.verdict)
 
     def _tick(self) -> float:
         """Reads, decides, publishes. Returns the state's age, s."""
@@ -198,7 +207,7 @@ class ControlLoop:
             age = self._state.age()
             if self._guard is not None and (complaint := self._guard.check()):
                 self._safety.trip(TripReason.FAULT, complaint)
-            verdict = self._step(age)
+            verdict = self._controller.drive(self._state.state, self._command.command, age, self.waiting)
         except Exception as error:  # nothing may stop the loop from damping
             self._safety.trip(TripReason.FAULT, str(error) or repr(error))
             age = self._state.age()
@@ -210,26 +219,21 @@ class ControlLoop:
     def _rearm(self) -> None:
         if self._guard is not None:
             self._guard.reset()
+        self._start_softly()
+
+    def _start_softly(self) -> None:
         self._controller.rearm()
+        self._rearms += 1
 
     def _take_command(self) -> None:
         waiting = self.waiting
         try:
             if self._command.take() and waiting and not self.tripped:
-                self._controller.rearm()
+                self._start_softly()
         except CommandError as error:
             self.counts.refused_commands += 1
             self.refusal = str(error)
             self._on_event()
-
-    def _step(self, age: float) -> Verdict:
-        state = self._state.state
-        if self._safety.tripped:
-            return self._safety.step(self._zero, state, age)
-        if not self.waiting:
-            return self._controller.step(state, self._command.command, age)
-        self._damper.step(self._zero, state, age)
-        return self._safety.step(self._damper.effort, state, age)
 
     def _note(self, verdict: Verdict) -> None:
         counts = self.counts

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import struct
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,13 +17,13 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from ddpg_robot.errors import CommandError, JointMappingError, MessageError, ObservationError, mismatch
+from ddpg_robot.errors import CommandError, MessageError, ObservationError, mismatch
+from ddpg_robot.incoming import check_point, check_sizes, joint_order
 from ddpg_robot.spec import CommandSpec
 from ddpg_robot.state import Command, RobotState
 from ddpg_robot_ros.joint_state_bytes import JointStateLayout
 
 ExtraJoints = Literal["refuse", "ignore"]
-SHOWN_NAMES = 20
 LARGEST_MESSAGE = 65_536
 """Bytes of a message that is looked at: some 1,000 joints. To build a larger one would hold up the loop."""
 
@@ -102,8 +101,7 @@ class JointStateReader:
                 return False
             self._order = self._map(names)
             self._names = list(names)
-        self._check_size("position", message.position)
-        self._check_size("velocity", message.velocity)
+        check_sizes(names, message.position, message.velocity)
         state.position[:] = _doubles(message.position)[self._order]
         state.velocity[:] = _doubles(message.velocity)[self._order]
         state.stamp = stamp_seconds(message.header.stamp)
@@ -128,33 +126,7 @@ class JointStateReader:
 
     def _map(self, names: Sequence[str]) -> np.ndarray | slice:
         self._layout = None
-        if len(set(names)) != len(names):
-            twice = sorted(name for name, count in Counter(names).items() if count > 1)
-            raise JointMappingError(mismatch("joint_states names", f"{_listed(twice)} twice", "each joint once"))
-        missing = [joint for joint in self._joints if joint not in names]
-        if missing:
-            raise JointMappingError(
-                mismatch("joint_states", f"no {_listed(missing)} among {_listed(names)}", _listed(self._joints))
-            )
-        extra = [name for name in names if name not in self._joints]
-        if extra and not self._ignore_extra:
-            hint = "Set the parameter extra_joints to 'ignore' if they belong to another device"
-            found = f"unknown {_listed(extra)}"
-            raise JointMappingError(mismatch("joint_states", found, _listed(self._joints), hint=hint))
-        if list(names) == self._joints:
-            return slice(None)
-        return np.array([names.index(joint) for joint in self._joints])
-
-    def _check_size(self, field: str, values: Sequence[float]) -> None:
-        assert self._names is not None
-        if len(values) == len(self._names):
-            return
-        found = f"{len(values)} values" if len(values) else "it empty"
-        hint = None
-        if not len(values):
-            hint = f"Let the joint_state_broadcaster publish the {field} interface of every joint"
-        expected = f"{len(self._names)}, one per name"
-        raise JointMappingError(mismatch(f"joint_states {field}", found, expected, hint=hint))
+        return joint_order(names, self._joints, self._ignore_extra)
 
 
 class ImuReader:
@@ -193,11 +165,7 @@ class PointReader:
             CommandError: the point is in another frame, not finite, or outside the policy's bounds.
         """
         spec, point = self._spec, (message.point.x, message.point.y, message.point.z)
-        if message.header.frame_id not in ("", spec.frame):
-            raise CommandError(mismatch("target frame", repr(message.header.frame_id[:40]), repr(spec.frame)))
-        for axis, value, low, high in zip("xyz", point, spec.lower, spec.upper):
-            if not low <= value <= high:
-                raise CommandError(mismatch(f"target {axis}", f"{value:g}", f"{low:g} .. {high:g} {spec.unit}"))
+        check_point(spec, message.header.frame_id, point)
         command.values[:] = point
         command.stamp = stamp_seconds(message.header.stamp)
 
@@ -229,8 +197,3 @@ class TwistReader:
 def _doubles(values: Any) -> np.ndarray:
     """A view of a message's ``float64[]`` field (an ``array.array``), without a copy."""
     return np.frombuffer(values, dtype=np.float64)
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name[:40]) for name in names[:SHOWN_NAMES]) or "no joints"
-    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"

@@ -24,6 +24,7 @@ def deploy(
     namespace: str = "",
     params_file: str | Path | None = None,
     duration: float | None = None,
+    record: str | Path | None = None,
 ) -> int:
     """Runs until Ctrl-C, SIGTERM, `duration` s, or until a node fails. Ends in damping, then zero effort.
 
@@ -37,6 +38,7 @@ def deploy(
         namespace: ROS namespace of all nodes.
         params_file: ROS parameter file for all nodes.
         duration: stop by itself after so many s.
+        record: directory for a recording of every tick.
 
     Returns:
         Exit status: 0, or 1 when a node failed.
@@ -44,7 +46,10 @@ def deploy(
     Raises:
         PolicyFileError: not a policy. RateError: not a whole multiple of the policy's rate.
     """
-    deployment = Deployment(policy, plant, guard, rate, namespace, params_file, environment=discovery(plant))
+    own = {} if record is None else {"record": str(Path(record).expanduser().resolve())}
+    deployment = Deployment(
+        policy, plant, guard, rate, namespace, params_file, policy_parameters=own, environment=discovery(plant)
+    )
     stop = StopSignal()
     end = math.inf if duration is None else time.monotonic() + duration
     with deployment:

@@ -22,7 +22,9 @@ from std_srvs.srv import Trigger
 from ddpg_robot.controller import PolicyController, ticks_per_action
 from ddpg_robot.errors import DdpgRobotError, JointMappingError, mismatch
 from ddpg_robot.policy import OnnxPolicy
+from ddpg_robot.recorder import Recorder
 from ddpg_robot.safety import SafetyLimits, TripReason
+from ddpg_robot.spec import PolicyManifest
 from ddpg_robot.state import Array
 from ddpg_robot_ros.control_loop import ControlLoop
 from ddpg_robot_ros.diagnostics import loop_status
@@ -58,6 +60,7 @@ PARAMETERS = (
     Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
     Parameter("timing_log", "", "File (.npz) for the timing of every tick, written when the loop stops."),
     *REALTIME_PARAMETERS,
+    Parameter("record", "", "Directory for recordings of every tick, one file (.mcap) per activation; empty for none."),
     Parameter("safety.position_tolerance", 0.01, "Trip this far beyond a position limit, rad.", 0.0, 0.2),
     Parameter("safety.velocity_tolerance", 0.05, "Trip at this fraction above the velocity limit.", 0.0, 0.5),
     Parameter("safety.position_margin", 0.15, "The barrier fades effort over this distance, rad.", 0.001, 3.0),
@@ -161,7 +164,6 @@ class PolicyNode(LifecycleNode):
         self._loop = self.loop_type(
             controller,
             robot,
-            limits,
             self._state,
             self._command,
             self._publish,
@@ -171,12 +173,24 @@ class PolicyNode(LifecycleNode):
             command_every=ticks_per_action(controller.rate, control.period),
             guard=self._guard,
             realtime=realtime,
+            recorder=self._make_recorder(policy.manifest, controller, limits),
         )
         self._rate = controller.rate
         self.get_logger().info(
             f"policy '{policy.manifest.name}' for {robot.name}: {robot.n_joints} joints, mode {control.mode}, "
             f"policy at {1 / control.period:g} Hz, loop at {controller.rate:g} Hz"
         )
+
+    def _make_recorder(
+        self, manifest: PolicyManifest, controller: PolicyController, limits: SafetyLimits
+    ) -> Recorder | None:
+        directory = value(self, "record")
+        self._recorder = None
+        if directory:
+            complain = self.get_logger().error
+            state, command = self._state.state, self._command.command
+            self._recorder = Recorder(directory, manifest, controller, limits, state, command, complain)
+        return self._recorder
 
     def _activate(self) -> None:
         assert self._loop is not None
@@ -212,6 +226,9 @@ class PolicyNode(LifecycleNode):
             return
         loop.stop()
         self.get_logger().info("stopped: damped, then zero effort")
+        if self._recorder is not None:
+            written, dropped = self._recorder.written, self._recorder.dropped
+            self.get_logger().info(f"recorded {written} ticks, {dropped} dropped: {self._recorder.path}")
         if value(self, "timing_log"):
             loop.timing.save(value(self, "timing_log"), rate=self._rate, **vars(loop.counts))
 

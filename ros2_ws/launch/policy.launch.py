@@ -22,6 +22,7 @@ ARGUMENTS = (
     ("plant", "true", "Start the simulated arm; false drives a real robot."),
     ("guard", "true", "Put the effort guard between policy and controller."),
     ("rate", "0.0", "Ticks per second, a whole multiple of the policy's rate; 0 = as trained."),
+    ("record", "", "Directory for recordings of every tick; empty for none."),
     ("namespace", "", "ROS namespace of all nodes."),
     ("params_file", str(Path(__file__).parents[1] / "config" / "policy.yaml"), "ROS parameter file for all nodes."),
 )
@@ -43,6 +44,8 @@ def start(context: LaunchContext) -> list:
     if guarded:
         nodes.append(node("effort_guard", given, {"policy": policy}, respawn=True))
     parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True, "guarded": guarded}
+    if given["record"]:
+        parameters["record"] = str(Path(given["record"]).expanduser().resolve())
     nodes.append(node("policy_node", given, parameters))
     return [*nodes, *(RegisterEventHandler(OnProcessExit(target_action=one, on_exit=ended)) for one in nodes)]
 

@@ -1,0 +1,293 @@
+"""Records a running controller: the loop copies numbers into a ring, a thread of its own writes them to disk.
+
+The loop never waits for the writer: when the ring is full, because the disk is slower than the robot, ticks are dropped
+and counted. What goes wrong with the disk ends the recording, in one line, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpg_robot import __version__
+from ddpg_robot.controller import PolicyController
+from ddpg_robot.errors import RecordingError, mismatch
+from ddpg_robot.mcap_file import mcap_library
+from ddpg_robot.recording import REASONS, SCHEMA, TERM_PREFIX, RecordingWriter, Session, TickLayout
+from ddpg_robot.safety import SafetyLimits, TripReason, Verdict
+from ddpg_robot.spec import PolicyManifest
+from ddpg_robot.state import Command, RobotState
+
+RING_SECONDS = 8.0
+POLL_S = 0.02
+FLUSH_S = 0.5
+"""A process that is killed loses so much of its recording, s."""
+BURST = 8
+"""Ticks that are written before the loop is offered the interpreter."""
+NICE = 5
+CLOSE_WAIT_S = 5.0
+_NUMBERS: dict[TripReason | None, int] = {reason: i for i, reason in enumerate((None, *REASONS))}
+
+
+class Ring:
+    """Ticks on their way from the loop's thread to the writer's: one of each, no locks.
+
+    Args:
+        controller: whose numbers are copied; likewise `state` and `command`.
+        layout: fields of a tick.
+        capacity: ticks that it holds.
+
+    Attributes:
+        dropped: ticks that found it full.
+    """
+
+    def __init__(
+        self, controller: PolicyController, state: RobotState, command: Command, layout: TickLayout, capacity: int
+    ) -> None:
+        size, fields = layout.dtype.itemsize, layout.dtype.fields
+        assert fields is not None
+        self._capacity, self._size = capacity, size
+        self._bytes = bytearray(capacity * size)
+        self._memory = memoryview(self._bytes)
+        self._verdicts: list[Verdict | None] = [None] * capacity
+        self._head = self._tail = 0  # rows ever written, and read; each has one writer
+        self.dropped = 0
+        at = {name: field[1] for name, field in fields.items()}
+
+        def rows(name: str, source: Any) -> Any:
+            """A view of all rows' part that begins with a field and has the shape of `source`."""
+            strides = (size, *np.empty(source.shape, source.dtype).strides)
+            return np.ndarray((capacity, *source.shape), source.dtype, self._bytes, at[name], strides)
+
+        sources = [
+            ("position", state.motion),  # and velocity, the next field
+            ("command", command.values),
+            ("proposed_effort", controller.proposed),
+            ("applied_effort", controller.effort),
+            (TERM_PREFIX + layout.terms[0], controller.builder.flat()),  # and all terms that follow
+        ]
+        if state.floating_base:
+            sources += [("orientation_wxyz", state.orientation_wxyz), ("angular_velocity", state.angular_velocity)]
+        self._copies = [(rows(name, source), source) for name, source in sources]
+        self._output = rows("output", controller.output)
+        self._controller, self._state = controller, state
+        self._head_at, self._tail_at = at["time"], at["tick"]
+        self._pack_head = struct.Struct("<Qdddddd").pack_into
+        self._pack_tail = struct.Struct("<IIHBBBBBB").pack_into
+
+    def add(
+        self,
+        published: float,
+        timing: tuple[float, float, float, float],
+        tick: int,
+        rearms: int,
+        waiting: bool,
+        verdict: Verdict,
+    ) -> None:
+        """Copies one tick (the loop's thread).
+
+        Args:
+            published: when the effort went out, s since 1970.
+            timing: lateness, work, age of the state, state to command, s.
+            tick: its number.
+            rearms: rearms so far.
+            waiting: no command had been given.
+            verdict: of the safety filter.
+        """
+        head = self._head
+        if head - self._tail >= self._capacity:
+            self.dropped += 1
+            return
+        slot = head % self._capacity
+        begin = slot * self._size
+        lateness, work, age, to_command = timing
+        controller = self._controller
+        gain, stamp = controller.safety.gain, self._state.stamp
+        head_at, tail_at = begin + self._head_at, begin + self._tail_at
+        self._pack_head(self._bytes, head_at, int(published * 1e9), stamp, age, lateness, work, to_command, gain)
+        for ring, source in self._copies:
+            ring[slot] = source
+        self._output[slot] = controller.output
+        reason = _NUMBERS[verdict.reason]
+        tripped, _, _, barrier, clamped, slewed = verdict
+        flags = (tripped, barrier, clamped, slewed, waiting)
+        self._pack_tail(self._bytes, tail_at, tick, rearms, controller.phase, reason, *flags)
+        self._verdicts[slot] = verdict
+        self._head = head + 1  # only now may the writer look at it
+
+    def take(self) -> tuple[bytes, Verdict] | None:
+        """The oldest tick and its verdict (the writer's thread); None when there is none."""
+        tail = self._tail
+        if tail == self._head:
+            return None
+        slot = tail % self._capacity
+        row, verdict = bytes(self._memory[slot * self._size : (slot + 1) * self._size]), self._verdicts[slot]
+        assert verdict is not None
+        self._tail = tail + 1
+        return row, verdict
+
+
+class Recorder:
+    """Writes one file per session: from `start` to `close`.
+
+    Args:
+        directory: where the file comes, made if it is not there.
+        manifest: the policy's.
+        controller: what is recorded.
+        limits: settings of its safety filter.
+        state: the buffers that it reads; likewise `command`.
+        complain: takes one line when something went wrong (the writer's thread).
+        shadow: the efforts go to nobody.
+
+    Attributes:
+        path: the file.
+        written: ticks on disk, or on their way there.
+
+    Raises:
+        RecordingError: the directory cannot be made or written. MissingExtraError: no mcap package.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        manifest: PolicyManifest,
+        controller: PolicyController,
+        limits: SafetyLimits,
+        state: RobotState,
+        command: Command,
+        complain: Callable[[str], None],
+        shadow: bool = False,
+    ) -> None:
+        mcap_library("writer")
+        self._directory = Path(directory).expanduser()
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordingError(mismatch(f"record: {directory}", error.strerror, "a directory")) from None
+        if not os.access(self._directory, os.W_OK):
+            raise RecordingError(mismatch(f"record: {directory}", "no permission to write", "a directory to write in"))
+        self._layout = TickLayout.of(manifest.interface)
+        self._complain = complain
+        capacity = max(256, round(RING_SECONDS * controller.rate))
+        self._ring_of = (controller, state, command, self._layout, capacity)
+        self._name = "".join(char if char.isalnum() or char in "-_" else "_" for char in manifest.name)[:60]
+        self._session = Session(
+            SCHEMA,
+            manifest.name,
+            manifest.weights_sha256,
+            manifest.robot.joint_names,
+            controller.rate,
+            manifest.control.period,
+            limits,
+            shadow,
+            __version__,
+        )
+        fields = self._layout.dtype.fields
+        assert fields is not None
+        self._time_at, self._number_at = fields["time"][1], fields["tick"][1]
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._ring = Ring(*self._ring_of)
+        self.add: Callable[..., None] = self._ring.add
+        self.path = self._directory
+        self.written = 0
+
+    @property
+    def dropped(self) -> int:
+        """Ticks of this session that are not in the file."""
+        return self._ring.dropped
+
+    def start(self) -> None:
+        """Begins a file; the thread opens it, so that no disk holds up the caller."""
+        if self._thread is not None and self._thread.is_alive():
+            self._complain(f"no recording: the disk still does not answer for {self.path}")
+            return
+        self._ring = Ring(*self._ring_of)
+        self.add = self._ring.add
+        self.written = 0
+        self._closing.clear()
+        self.path = self._make_path()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Writes what is left and ends the file; does not wait for a disk that hangs."""
+        if self._thread is None:
+            return
+        self._closing.set()
+        self._thread.join(CLOSE_WAIT_S)
+        if self._thread.is_alive():
+            self.add = _ignore
+            self._complain(f"recording {self.path}: the disk does not answer, the file is left without its end")
+
+    def _make_path(self) -> Path:
+        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+        return self._directory / f"{stamp}_{self._name}.mcap"
+
+    def _run(self) -> None:
+        _give_way()
+        try:
+            with self.path.open("wb") as file:
+                self._write(RecordingWriter(file, self._session, self._layout))
+                file.flush()
+                os.fsync(file.fileno())
+        except Exception as error:  # whatever it is, it must not reach the robot
+            self.add = _ignore
+            why = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+            self._complain(f"recording stopped after {self.written} ticks, {self.path}: {why}. The robot goes on")
+
+    def _write(self, writer: RecordingWriter) -> None:
+        flushed = time.monotonic()
+        before: Verdict | None = None
+        warned = closing = False
+        while not closing:
+            closing = self._closing.wait(POLL_S)
+            before = self._drain(writer, before)
+            if self._ring.dropped and not warned:
+                warned = True
+                self._complain(f"recording {self.path}: the disk is too slow, ticks are dropped. The robot goes on")
+            if time.monotonic() - flushed > FLUSH_S:
+                writer.flush()
+                flushed = time.monotonic()
+        writer.finish()
+
+    def _drain(self, writer: RecordingWriter, before: Verdict | None) -> Verdict | None:
+        taken = self._ring.take()
+        while taken is not None:
+            row, verdict = taken
+            (time_ns,) = struct.unpack_from("<Q", row, self._time_at)
+            (tick,) = struct.unpack_from("<I", row, self._number_at)
+            # While a trip is latched the verdict is one and the same object.
+            if verdict.reason is not None and verdict is not before:
+                writer.add_trip(verdict.reason, verdict.detail, time_ns, tick)
+            writer.add_tick(row, time_ns, tick)
+            before = verdict
+            self.written += 1
+            if self.written % BURST == 0:
+                time.sleep(0)
+            taken = self._ring.take()
+        return before
+
+
+def _ignore(*tick: object) -> None:
+    """Takes the ticks of a recording that has stopped."""
+
+
+def _give_way() -> None:
+    """Lowers the priority of the calling thread below the loop's, real-time or not."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
