@@ -45,14 +45,9 @@ def results() -> Iterator[Results]:
 
 
 @pytest.fixture(scope="module")
-def rig(policy: Path) -> Iterator[Rig]:
-    with Rig(policy, read_manifest(policy)) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def rig_by_the_clock(policy: Path) -> Iterator[Rig]:
-    with Rig(policy, read_manifest(policy), simulated_time=True) as one:
+def rig(policy: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """One deployment for all faults, another for those of the clock; never both at the same time."""
+    with Rig(policy, read_manifest(policy), simulated_time=request.param) as one:
         yield one
 
 
@@ -74,14 +69,16 @@ def judge(results: Results, fault: Fault, outcomes: list[Outcome]) -> None:
     assert results.disorder(fault) <= 0.1 * TRIALS, f"must: {fault.must}, within {fault.within} periods: {outcomes}"
 
 
+@pytest.mark.parametrize("rig", [False], indirect=True, ids=[""])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(rig: Rig, results: Results, fault: Fault) -> None:
     judge(results, fault, trials(rig, fault))
 
 
+@pytest.mark.parametrize("rig", [True], indirect=True, ids=[""])
 @pytest.mark.parametrize("fault", CLOCK_FAULTS, ids=lambda fault: fault.name)
-def test_fault_of_the_clock(rig_by_the_clock: Rig, results: Results, fault: Fault) -> None:
-    judge(results, fault, trials(rig_by_the_clock, fault))
+def test_fault_of_the_clock(rig: Rig, results: Results, fault: Fault) -> None:
+    judge(results, fault, trials(rig, fault))
 
 
 @pytest.mark.parametrize("fault", NETWORK_FAULTS, ids=lambda fault: fault.name)
