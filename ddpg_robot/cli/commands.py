@@ -221,6 +221,8 @@ class Deploy:
     """ROS parameter file (YAML)."""
     duration: Annotated[float | None, arg(metavar="S")] = None
     """Stop after this many seconds. Default: run until Ctrl-C."""
+    shadow: Flag = False
+    """Command nobody: publish on policy_node/shadow_effort what would be commanded. There is no guard then."""
     record: Annotated[Path | None, arg(metavar="DIR")] = None
     """Record every tick into a file in this directory; `ddpg-robot replay` runs it again."""
 
@@ -237,6 +239,7 @@ class Deploy:
             namespace=self.namespace,
             params_file=self.params_file,
             duration=self.duration,
+            shadow=self.shadow,
             record=self.record,
         )
         return code

@@ -24,6 +24,7 @@ def deploy(
     namespace: str = "",
     params_file: str | Path | None = None,
     duration: float | None = None,
+    shadow: bool = False,
     record: str | Path | None = None,
 ) -> int:
     """Runs until Ctrl-C, SIGTERM, `duration` s, or until a node fails. Ends in damping, then zero effort.
@@ -38,6 +39,7 @@ def deploy(
         namespace: ROS namespace of all nodes.
         params_file: ROS parameter file for all nodes.
         duration: stop by itself after so many s.
+        shadow: the policy publishes what it would command on ``policy_node/shadow_effort``, and commands nobody.
         record: directory for a recording of every tick.
 
     Returns:
@@ -46,9 +48,16 @@ def deploy(
     Raises:
         PolicyFileError: not a policy. RateError: not a whole multiple of the policy's rate.
     """
-    own = {} if record is None else {"record": str(Path(record).expanduser().resolve())}
     deployment = Deployment(
-        policy, plant, guard, rate, namespace, params_file, policy_parameters=own, environment=discovery(plant)
+        policy,
+        plant,
+        guard,
+        rate,
+        namespace,
+        params_file,
+        environment=discovery(plant),
+        shadow=shadow,
+        record=record,
     )
     stop = StopSignal()
     end = math.inf if duration is None else time.monotonic() + duration

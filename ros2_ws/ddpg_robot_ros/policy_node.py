@@ -20,7 +20,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from ddpg_robot.controller import PolicyController, ticks_per_action
-from ddpg_robot.errors import DdpgRobotError, JointMappingError, mismatch
+from ddpg_robot.errors import ConfigError, DdpgRobotError, JointMappingError, mismatch
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recorder import Recorder
 from ddpg_robot.safety import SafetyLimits, TripReason
@@ -36,6 +36,7 @@ from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_TOPIC,
     GUARDED_TOPIC,
+    SHADOW_TOPIC,
     Newest,
     StopSignal,
     serving,
@@ -53,6 +54,7 @@ PARAMETERS = (
     Parameter("state_timeout_periods", 2.0, "Oldest usable state, in periods of the policy.", 0.5, 100.0),
     Parameter("stall_periods", 5.0, "Trip when a tick comes so many periods of the policy late.", 0.5, 1000.0),
     Parameter("guarded", False, "An effort_guard stands between this node and the controller."),
+    Parameter("shadow", False, "Publish on ~/shadow_effort what would be commanded, and command nobody."),
     Parameter("guard_timeout_periods", 5.0, "Trip when the guard is silent for so many periods.", 0.5, 1000.0),
     Parameter("age_source", "stamp", "What a state's age is counted from.", choices=("stamp", "receipt")),
     Parameter("extra_joints", "refuse", "Joints that the policy does not know.", choices=("refuse", "ignore")),
@@ -144,6 +146,9 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
+        if value(self, "shadow") and value(self, "guarded"):
+            hint = "A policy in shadow commands nobody: there is nothing to guard"
+            raise ConfigError(mismatch("parameters", "both shadow and guarded", "one of them", hint=hint))
         self._policy = policy = OnnxPolicy.open(policy_path(value(self, "policy")))
         robot, control = policy.manifest.robot, policy.manifest.control
         realtime = Realtime.of(self)
@@ -155,9 +160,8 @@ class PolicyNode(LifecycleNode):
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"), subscribe)
         self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
         guarded = value(self, "guarded")
-        self._publisher = self.create_publisher(
-            Float64MultiArray, GUARDED_TOPIC if guarded else EFFORT_TOPIC, COMMAND_QOS
-        )
+        topic = SHADOW_TOPIC if value(self, "shadow") else GUARDED_TOPIC if guarded else EFFORT_TOPIC
+        self._publisher = self.create_publisher(Float64MultiArray, topic, COMMAND_QOS)
         self._guard = GuardWatch(self, value(self, "guard_timeout_periods") * control.period) if guarded else None
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
         self._effort = np.frombuffer(self._message.data)  # writing here writes the message
@@ -179,6 +183,7 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(
             f"policy '{policy.manifest.name}' for {robot.name}: {robot.n_joints} joints, mode {control.mode}, "
             f"policy at {1 / control.period:g} Hz, loop at {controller.rate:g} Hz"
+            + (f", in shadow: only on {self._publisher.topic_name}" if value(self, "shadow") else "")
         )
 
     def _make_recorder(
@@ -188,8 +193,8 @@ class PolicyNode(LifecycleNode):
         self._recorder = None
         if directory:
             complain = self.get_logger().error
-            state, command = self._state.state, self._command.command
-            self._recorder = Recorder(directory, manifest, controller, limits, state, command, complain)
+            state, command, shadow = self._state.state, self._command.command, value(self, "shadow")
+            self._recorder = Recorder(directory, manifest, controller, limits, state, command, complain, shadow)
         return self._recorder
 
     def _activate(self) -> None:

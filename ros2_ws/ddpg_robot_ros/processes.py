@@ -90,13 +90,15 @@ class Deployment:
     Args:
         policy: policy file.
         plant: start the simulated robot; False drives a real one.
-        guard: put the effort guard between policy and controller.
+        guard: put the effort guard between policy and controller; there is none in shadow.
         rate: ticks per second; None as trained.
         namespace: ROS namespace of all nodes.
         params_file: ROS parameter file for all nodes.
         policy_parameters: further parameters of the policy node; likewise `guard_parameters`, `plant_parameters`.
         environment: further environment variables of the processes.
         policy_module: module of the policy node.
+        shadow: the policy commands nobody.
+        record: directory for a recording of every tick.
 
     Attributes:
         manifest: the policy's.
@@ -119,6 +121,8 @@ class Deployment:
         plant_parameters: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         policy_module: str = "ddpg_robot_ros.policy_node",
+        shadow: bool = False,
+        record: str | Path | None = None,
     ) -> None:
         self.manifest: PolicyManifest = read_manifest(policy)
         if rate is not None:
@@ -129,6 +133,7 @@ class Deployment:
         if plant:
             own = {"gravity_compensation": self.manifest.robot.gravity_compensated, **(plant_parameters or {})}
             self._plan.append(("plant_node", ["-m", "ddpg_robot_ros.plant_node", *common, *ros_arguments(own)]))
+        guard = guard and not shadow
         if guard:
             own = {"policy": path, **(guard_parameters or {})}
             self._plan.append(("effort_guard", ["-m", "ddpg_robot_ros.effort_guard", *common, *ros_arguments(own)]))
@@ -137,6 +142,8 @@ class Deployment:
             "rate": float(rate or 0.0),
             "autostart": True,
             "guarded": guard,
+            "shadow": shadow,
+            **({} if record is None else {"record": str(Path(record).expanduser().resolve())}),
             **(policy_parameters or {}),
         }
         self._plan.append(("policy_node", ["-m", policy_module, *common, *ros_arguments(own)]))

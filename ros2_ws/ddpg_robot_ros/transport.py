@@ -27,6 +27,8 @@ from rclpy.signals import SignalHandlerOptions
 EFFORT_TOPIC = "effort_controller/commands"
 GUARDED_TOPIC = "policy/commands"
 """What the guard takes; it answers on `EFFORT_TOPIC`."""
+SHADOW_TOPIC = "~/shadow_effort"
+"""What a policy in shadow would command; no controller listens there."""
 STATE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 # Effort is published reliably, as ros2_controllers want it. Our own readers ask for best effort: the next command comes

@@ -22,6 +22,7 @@ ARGUMENTS = (
     ("plant", "true", "Start the simulated arm; false drives a real robot."),
     ("guard", "true", "Put the effort guard between policy and controller."),
     ("rate", "0.0", "Ticks per second, a whole multiple of the policy's rate; 0 = as trained."),
+    ("shadow", "false", "Command nobody: publish on policy_node/shadow_effort what would be commanded; no guard."),
     ("record", "", "Directory for recordings of every tick; empty for none."),
     ("namespace", "", "ROS namespace of all nodes."),
     ("params_file", str(Path(__file__).parents[1] / "config" / "policy.yaml"), "ROS parameter file for all nodes."),
@@ -35,7 +36,8 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list:
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    guarded = is_true(given["guard"])
+    shadow = is_true(given["shadow"])
+    guarded = is_true(given["guard"]) and not shadow
     # A relative path means the shell's folder, not that of a node.
     policy = str(Path(given["policy"]).resolve()) if Path(given["policy"]).suffix else given["policy"]
     nodes = []
@@ -44,6 +46,7 @@ def start(context: LaunchContext) -> list:
     if guarded:
         nodes.append(node("effort_guard", given, {"policy": policy}, respawn=True))
     parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True, "guarded": guarded}
+    parameters["shadow"] = shadow
     if given["record"]:
         parameters["record"] = str(Path(given["record"]).expanduser().resolve())
     nodes.append(node("policy_node", given, parameters))

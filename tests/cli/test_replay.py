@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 
 pytest.importorskip("mcap")
 
-from mcap.writer import CompressionType, Writer
+from bag_files import Message, mcap_bag, sqlite_bag
 from recorded_session import HOME, record
 
 from ddpg_robot.cdr import CDR_HEADER, cdr_string
@@ -28,7 +27,6 @@ JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 STATE, POINT = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PointStamped"
 EFFORT = "std_msgs/msg/Float64MultiArray"
 START_NS = 1_700_000_000_000_000_000
-Message = tuple[str, str, int, bytes]
 
 
 def doubles(body: bytes, values, counted: bool = True) -> bytes:
@@ -76,38 +74,6 @@ def messages(names=JOINTS, prefix: str = "", offset: float = 0.0) -> Iterator[Me
             controller.rearm()
         controller.drive(state, command, 0.0, waiting=k < 20)
         yield f"{prefix}/effort_controller/commands", EFFORT, now + 300_000, effort(controller.effort + offset)
-
-
-def mcap_bag(path: Path, found: Iterator[Message]) -> Path:
-    path.mkdir()
-    (path / "metadata.yaml").write_text("rosbag2_bagfile_information: {}\n")
-    with (path / "bag_0.mcap").open("wb") as file:
-        writer = Writer(file, chunk_size=20_000, compression=CompressionType.LZ4)
-        writer.start("ros2", "libmcap")
-        channels: dict[str, int] = {}
-        for topic, kind, time_ns, data in found:
-            if topic not in channels:
-                channels[topic] = writer.register_channel(topic, "cdr", writer.register_schema(kind, "ros2msg", b""))
-            writer.add_message(channels[topic], time_ns, data, time_ns)
-        writer.finish()
-    return path
-
-
-def sqlite_bag(path: Path, found: Iterator[Message]) -> Path:
-    path.mkdir()
-    with sqlite3.connect(path / "bag_0.db3") as bag:
-        bag.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, "
-                    "serialization_format TEXT NOT NULL, offered_qos_profiles TEXT NOT NULL)")  # fmt: skip
-        bag.execute("CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL, "
-                    "timestamp INTEGER NOT NULL, data BLOB NOT NULL)")  # fmt: skip
-        topics: dict[str, int] = {}
-        for topic, kind, time_ns, data in found:
-            if topic not in topics:
-                topics[topic] = len(topics) + 1
-                bag.execute("INSERT INTO topics VALUES(?, ?, ?, 'cdr', '')", (topics[topic], topic, kind))
-            row = (topics[topic], time_ns, data)
-            bag.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES(?, ?, ?)", row)
-    return path
 
 
 WRITERS = pytest.mark.parametrize("write", [mcap_bag, sqlite_bag])

@@ -39,7 +39,7 @@ sys.exit(service.run())
 
 def test_the_parameter_file_names_every_setting_at_its_default() -> None:
     given = yaml.safe_load(CONFIG.read_text())
-    launched = {"policy", "rate", "autostart", "guarded", "joint_order", "command_order"}
+    launched = {"policy", "rate", "autostart", "guarded", "shadow", "joint_order", "command_order"}
     for module in (policy_node, effort_guard, plant_node):
         name = module.__name__.rpartition(".")[2]
         found = flat(given[f"/**/{name}"]["ros__parameters"])
