@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Union
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg, subcommand
 
 from ddpg_robot.cli.benchmarks import Benchmark
+from ddpg_robot.cli.doctor import Doctor
 from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
 from ddpg_robot.files import write_json
@@ -311,6 +312,7 @@ Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[Verify, subcommand("verify")],
     Annotated[Deploy, subcommand("deploy")],
     Annotated[Plant, subcommand("plant")],
+    Annotated[Doctor, subcommand("doctor")],
     Annotated[Benchmark, subcommand("benchmark")],
     Annotated[Report, subcommand("report")],
 ]

@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("demo", "train", "evaluate", "export", "inspect", "verify", "deploy", "plant", "benchmark", "report")
+COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "export",
+    "inspect",
+    "verify",
+    "deploy",
+    "plant",
+    "doctor",
+    "benchmark",
+    "report",
+)
 
 
 def test_help_names_every_command_and_a_session(call) -> None:
