@@ -199,10 +199,10 @@ class Exciter:
         return True
 
     def _take(self) -> None:
-        stamp = self._state.state.stamp
+        before = self._state.latency_from
         with contextlib.suppress(DdpgRobotError):  # an unusable state only ages
             self._state.take()
-        if self._state.latency_from and self._state.state.stamp != stamp:
+        if self._state.latency_from != before:
             self._rows.append((self._state.latency_from, self._state.state.motion.copy()))
 
     def _farewell(self, damp: bool, bound: np.ndarray) -> None:

@@ -52,11 +52,7 @@ def imu_findings(messages: Sequence[ImuMessage], control: ControlSpec) -> list[F
     findings = [ok("imu", heard) if len(frames) == 1 else fail("imu", heard, "one frame", "Two IMUs on one topic?")]
     findings.append(rate_finding("imu rate", received, stamp, control))
     findings.append(stamp_finding("imu stamps", received, stamp, control))
-    orientation = orientation_finding(messages)
-    findings += [orientation, turning_finding(messages)]
-    if any(not message.has_orientation for message in messages) or "norm" in orientation.found:
-        return [*findings, skipped("imu gravity", "no orientation to turn it by")]
-    return [*findings, gravity_finding(messages)]
+    return [*findings, orientation_finding(messages), turning_finding(messages), gravity_finding(messages)]
 
 
 def orientation_finding(messages: Sequence[ImuMessage]) -> Finding:
@@ -64,12 +60,9 @@ def orientation_finding(messages: Sequence[ImuMessage]) -> Finding:
     check = "imu orientation"
     if any(not message.has_orientation for message in messages):
         return fail(check, "none (covariance -1)", "a unit quaternion, base to world", "Publish the IMU's own filter")
-    q = np.array([message.orientation_wxyz for message in messages])  # (m, 4)
-    with np.errstate(invalid="ignore"):
-        norm = np.linalg.norm(q, axis=1)
-    worst = norm[np.abs(norm - 1).argmax()]
-    if not abs(worst - 1) <= NORM_TOLERANCE:
-        return fail(check, f"quaternion of norm {worst:.3f}", "a unit quaternion, base to world")
+    q, norm = quaternions(messages)
+    if not abs(norm - 1) <= NORM_TOLERANCE:
+        return fail(check, f"quaternion of norm {norm:.3f}", "a unit quaternion, base to world")
     tilt = float(np.arccos(np.clip(1 - 2 * (q[:, 1] ** 2 + q[:, 2] ** 2), -1, 1)).max())
     if tilt > SafetyLimits().tilt_limit:
         expected = f"less than {SafetyLimits().tilt_limit:g} rad, where the safety filter trips"
@@ -92,12 +85,14 @@ def turning_finding(messages: Sequence[ImuMessage]) -> Finding:
 def gravity_finding(messages: Sequence[ImuMessage]) -> Finding:
     """Specific force, turned into the world by the orientation, must be +9.81 upwards: frames and signs show here."""
     check, wanted = "imu gravity", f"{GRAVITY} m/s^2 along +z of the world"
+    q, norm = quaternions(messages)
+    if any(not message.has_orientation for message in messages) or not abs(norm - 1) <= NORM_TOLERANCE:
+        return skipped(check, "no orientation to turn it by")
     force = np.array([message.acceleration for message in messages])
     if any(not message.has_acceleration for message in messages) or not force.any():
         return warning(check, "no acceleration: the direction of gravity cannot be checked")
     if not np.isfinite(force).all():
         return fail(check, "acceleration not finite", "finite numbers")
-    q = np.array([message.orientation_wxyz for message in messages])
     up = rotate(q / np.linalg.norm(q, axis=1)[:, None], force).mean(axis=0)
     size = float(np.linalg.norm(up))
     angle = float(np.arccos(np.clip(up[2] / size, -1, 1)))
@@ -114,6 +109,14 @@ def gravity_finding(messages: Sequence[ImuMessage]) -> Finding:
     if abs(size - GRAVITY) > FORCE_OK or angle > ANGLE_OK:
         return warning(check, found, wanted, "Calibrate the IMU")
     return ok(check, found)
+
+
+def quaternions(messages: Sequence[ImuMessage]) -> tuple[np.ndarray, float]:
+    """Orientations ``(m, 4)``, wxyz, and the norm that is farthest from 1; NaN where one is not finite."""
+    q = np.array([message.orientation_wxyz for message in messages])
+    with np.errstate(invalid="ignore", over="ignore"):
+        norm = np.linalg.norm(q, axis=1)
+    return q, float(norm[np.abs(norm - 1).argmax()])
 
 
 def rotate(q: np.ndarray, v: np.ndarray) -> np.ndarray:

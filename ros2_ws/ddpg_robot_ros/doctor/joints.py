@@ -196,7 +196,9 @@ def positions_finding(position: np.ndarray, robot: RobotSpec) -> Finding:
     as_radians = np.deg2rad(position)
     fits = ((as_radians > lower - NEAR_LIMIT_RAD) & (as_radians < upper + NEAR_LIMIT_RAD)).all()
     if excess.max() > FAR_OUTSIDE_RAD and fits:
-        return fail("positions", f"{listed(beyond)}: these are degrees", "rad", "Let the driver publish rad and rad/s")
+        return fail(
+            "positions", f"{listed(beyond)}: these look like degrees", "rad", "Let the driver publish rad and rad/s"
+        )
     limits = [
         f"'{joint.name}' {joint.position_lower:g} .. {joint.position_upper:g}"
         for i, joint in enumerate(robot.joints)

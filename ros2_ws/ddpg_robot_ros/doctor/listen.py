@@ -230,7 +230,7 @@ class Listener:
 
     def _endpoint(self, info: Any, publisher: QoSProfile, subscriber: QoSProfile) -> Endpoint:
         verdict, reason = qos_check_compatible(plain(publisher), plain(subscriber))
-        complaint = reason.strip(" ;") if verdict == QoSCompatibility.ERROR else ""
+        complaint = reason.replace("ERROR: ", "").strip(" ;") if verdict == QoSCompatibility.ERROR else ""
         return Endpoint(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type, complaint)
 
     def _call(self, kind: type, service: str, request: Any) -> Any | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,7 @@ LONGEST_S = 600.0
 COUNTDOWN_S = 3
 INTERRUPTED = 128 + signal.SIGINT
 Say = Callable[[str], None]
+Stop = StopSignal | threading.Event
 
 
 def doctor(
@@ -88,7 +90,7 @@ def examine(
     namespace: str,
     urdf: tuple[dict[str, UrdfJoint], str] | None,
     excitation: Excitation | None,
-    stop: StopSignal,
+    stop: Stop,
     tell: Say,
 ) -> Iterator[Finding]:
     """Yields finding after finding; arguments as for `doctor`.
@@ -148,7 +150,7 @@ def _excite(
     manifest: PolicyManifest,
     excitation: Excitation,
     findings: list[Finding],
-    stop: StopSignal,
+    stop: Stop,
     tell: Say,
 ) -> Iterator[Finding]:
     refusal = why_not(manifest, findings, [one.node for one in robot.publishers(EFFORT_TOPIC)])
