@@ -34,7 +34,8 @@ DAMPING_SHARE = 0.25
 """Damping of joints that are not known to be right, as a fraction of their pulse."""
 FASTEST = 0.25
 """A joint beyond this fraction of its velocity limit runs away: everything ends."""
-SETTLE_S, STILL_RAD_S = 0.6, 0.02
+SETTLE_WINDOWS, REST_S, REST_FRACTION = 10, 0.1, 1 / 3
+"""How often a stretch of at least so many s is awaited in which no joint goes this fraction of what counts as moved."""
 START_WAIT_S = 5.0
 FAREWELL_S, ZERO_TICKS = 0.5, 10
 ATTEMPTS = 4
@@ -146,18 +147,27 @@ class Exciter:
         raise Stopped(f"safety filter: {self._filter.detail}")
 
     def _settle(self) -> bool:
-        """Damps until the robot stands, at most `SETTLE_S`. False when the state was late."""
-        for _ in range(math.ceil(SETTLE_S / self._period)):
-            if not self._tick(self._damp()):
-                return False
-            if np.abs(self._state.state.velocity).max() < STILL_RAD_S:
-                break
-        return True
+        """Damps until nothing moves any more for the length of a pulse. False when the state was late.
+
+        Raises:
+            Stopped: the robot does not come to rest, so that nobody could tell what a push moves.
+        """
+        state = self._state.state
+        for _ in range(SETTLE_WINDOWS):
+            start = state.position.copy()
+            for _ in range(max(self._ticks, math.ceil(REST_S / self._period))):
+                if not self._tick(self._damp()):
+                    return False
+            moved = np.abs(state.position - start)
+            if moved.max() < REST_FRACTION * MOVED_RAD:
+                return True
+        name, most = self._robot.joint_names[int(moved.argmax())], moved.max()
+        raise Stopped(f"'{name}' does not come to rest: {most:.4f} rad without a push, under damping")
 
     def _pulse(self, joint: int) -> Pulse | None:
         """Pushes away from the nearer end stop until something moves. None when the state was late."""
         state = self._state.state
-        start, drift, began = state.position.copy(), state.velocity.copy(), time.monotonic()
+        start = state.position.copy()
         effort = float(-np.copysign(self._cap[joint], start[joint] - self._middle[joint]))
         moved = np.zeros(self._robot.n_joints)
         for _ in range(self._ticks):
@@ -165,7 +175,7 @@ class Exciter:
             proposed[joint] = effort
             if not self._tick(proposed):
                 return None
-            moved = state.position - start - drift * (time.monotonic() - began)
+            moved = state.position - start
             if np.abs(moved).max() > MOVED_RAD:
                 break
         return Pulse(joint, effort, moved)
