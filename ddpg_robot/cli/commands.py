@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Union
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg, subcommand
 
 from ddpg_robot.cli.benchmarks import Benchmark
+from ddpg_robot.cli.doctor import Doctor
 from ddpg_robot.cli.live import Top
 from ddpg_robot.cli.replay import Replay
 from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
@@ -321,6 +322,7 @@ Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[Replay, subcommand("replay")],
     Annotated[Plant, subcommand("plant")],
     Annotated[Top, subcommand("top")],
+    Annotated[Doctor, subcommand("doctor")],
     Annotated[Benchmark, subcommand("benchmark")],
     Annotated[Report, subcommand("report")],
 ]

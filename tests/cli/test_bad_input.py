@@ -170,6 +170,17 @@ def test_a_rate_that_is_no_multiple_of_the_policys_is_refused(refused: Refused, 
     assert "multiple" in line
 
 
+def test_the_doctor_refuses_settings_and_descriptions_it_cannot_use(refused: Refused, tmp_path: Path) -> None:
+    pytest.importorskip("rclpy")
+    assert "expected more than 0, at most 600" in refused("doctor", "arm_reach", "--seconds", "0")
+    assert "share: found 0.5" in refused("doctor", "arm_reach", "--effort-share", "0.5")
+    assert "pulse: found nan" in refused("doctor", "arm_reach", "--pulse", "nan")
+    assert "expected a file" in refused("doctor", "arm_reach", "--urdf", tmp_path / "none.urdf")
+    (tmp_path / "robot.urdf").write_text("<!DOCTYPE robot []><robot/>")
+    assert "document type" in refused("doctor", "arm_reach", "--urdf", tmp_path / "robot.urdf")
+    assert "arm_reach_pd" in refused("doctor", "arm_reech").partition("valid choices")[2]
+
+
 WITHOUT = """
 import sys
 
@@ -192,6 +203,7 @@ main({words!r})
         ("mujoco", ["train", "arm_reach"], "sim"),
         ("torch", ["export", "run", "--out", "a.onnx"], "export"),
         ("rclpy", ["deploy"], "ros"),
+        ("rclpy", ["doctor", "arm_reach"], "ros"),
     ],
 )
 def test_a_missing_extra_is_named_with_its_pip_line(missing: str, words: list[str], extras: str) -> None:

@@ -18,6 +18,8 @@ COMMANDS = (
     "deploy",
     "replay",
     "plant",
+    "top",
+    "doctor",
     "benchmark",
     "report",
 )
