@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def main(kind: str, first: int, count: int) -> None:
         else:
             from fuzz.try_wire import attempt
     faulthandler.enable()
+    warnings.simplefilter("ignore")  # numpy's of numbers that overflow, which the control loop silences, too
     watch = Watch()
     assert attempt(GOOD) == "accepted"  # what is loaded once is loaded now
     with contextlib.suppress(DdpgRobotError):
