@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults lint format bench ros ci clean distclean
+.PHONY: help install demo test faults fuzz lint format bench ros ci clean distclean
 
 help: ## list the targets
 	@echo "ddpg_robot: train a torque-driven arm, export its actor, drive it over ROS 2."
@@ -28,6 +28,9 @@ test: $(STAMP) ## run the tests
 
 faults: $(STAMP) ## break a deployment in every way, 50 times each, and write docs/safety.md's table (an hour)
 	@FAULT_TRIALS=50 FAULT_RESULTS=docs/benchmarks/faults.json $(PY) -m pytest tests/faults $(ARGS)
+
+fuzz: $(STAMP) ## try 100,000 bad policy files and as many bad messages; `make test` tries 2,000 of each (half an hour)
+	@FUZZ_MUTANTS=100000 $(PY) -m pytest -s --timeout 0 tests/fuzz $(ARGS)
 
 lint: $(STAMP) ## ruff, strict types in the core, import rules
 	$(PY) -m ruff check .

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+LONGEST_PART = 300
+"""Characters of one part of a message."""
+
 
 class DdpgRobotError(Exception):
     """Base of every error that a user can cause and a user can mend. The command line prints it as one line."""
@@ -68,8 +71,16 @@ class RunDirectoryError(DdpgRobotError):
 def mismatch(
     what: str, found: object, expected: object, choices: Iterable[str] | None = None, hint: str | None = None
 ) -> str:
-    """Words an error in the project's one form: ``what: found X, expected Y (valid choices: ...). hint``."""
-    text = f"{what}: found {found}, expected {expected}"
+    """Words an error in the project's one form: ``what: found X, expected Y (valid choices: ...). hint``.
+
+    What is long, because a file or a message says so, is cut: the words after it would not be read.
+    """
+    text = f"{_cut(what)}: found {_cut(found)}, expected {_cut(expected)}"
     if choices is not None:
         text += f" (valid choices: {', '.join(sorted(choices))})"
     return f"{text}. {hint}" if hint else text
+
+
+def _cut(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_PART else f"{text[:LONGEST_PART]}..."

@@ -33,6 +33,7 @@ OPERATORS = frozenset((
 """Operators a policy may use. None of them loops, reads a file, or makes more data than inputs and weights have."""
 
 VARINT, BYTES, FIXED32 = 0, 2, 5  # wire types
+NO_WEIGHT = -1
 FLOAT = 1  # TensorProto.DataType.FLOAT
 
 
@@ -100,40 +101,50 @@ def check_graph(graph: memoryview) -> None:
     """Checks that a graph is a plain feed-forward network: known operators, finite float32 weights inside the file.
 
     Matrices may only be the weights of Gemm and MatMul, each once, and only graph inputs may be concatenated: no value
-    inside the network is larger than the inputs or a weight, and no weight is copied.
+    inside the network is larger than the inputs or a weight, and no weight is copied. Each name stands for one value,
+    made before it is used.
 
     Raises:
         PolicyFileError: it is not; says which part.
     """
     walker = _Walker()
-    inputs: set[str] = set()
-    ranks: dict[str, int] = {}
+    inputs: list[str] = []
+    ranks: dict[str, int] = {}  # of weights, and NO_WEIGHT for all other values
     nodes: list[memoryview] = []
     for number, value in walker.fields(graph, "graph", GRAPH_FIELDS):
         if number == 1:
             nodes.append(value)
         elif number == 5:
             name, rank = _check_tensor(walker, value)
-            if name in ranks:
-                raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "it twice", "it once"))
-            ranks[name] = rank
+            _define(name, rank, ranks)
         elif number == 11:
-            inputs.add(_string(walker, value, "graph input", VALUE_FIELDS))
+            inputs.append(_string(walker, value, "graph input", VALUE_FIELDS))
     if len(nodes) > MAX_NODES:
         raise PolicyFileError(mismatch("graph nodes", len(nodes), f"at most {MAX_NODES}"))
+    for name in inputs:
+        _define(name, NO_WEIGHT, ranks)
     used: set[str] = set()
     for node in nodes:
-        _check_node(walker, node, inputs, ranks, used)
+        _check_node(walker, node, set(inputs), ranks, used)
+
+
+def _define(name: str, rank: int, ranks: dict[str, int]) -> None:
+    if name in ranks:
+        raise PolicyFileError(mismatch(f"value '{name[:80]}'", "it twice", "it once"))
+    ranks[name] = rank
 
 
 def _check_node(
     walker: _Walker, node: memoryview, graph_inputs: set[str], ranks: dict[str, int], used: set[str]
 ) -> None:
     inputs: list[str] = []
+    outputs: list[str] = []
     operator, domain = "", ""
     for number, value in walker.fields(node, "graph node", NODE_FIELDS):
         if number == 1:
             inputs.append(_text(value, "node input"))
+        elif number == 2:
+            outputs.append(_text(value, "node output"))
         elif number == 4:
             operator = _text(value, "operator")
         elif number == 5:
@@ -148,14 +159,19 @@ def _check_node(
     is_layer = operator in ("Gemm", "MatMul")
     for index, name in enumerate(inputs):
         matrix_wanted = is_layer and index == 1
-        if (ranks.get(name) == 2) != matrix_wanted:
-            found = f"a weight with {ranks[name]} dimensions" if name in ranks else "no weight"
+        if name and name not in ranks:  # empty: an optional input that is left out
+            raise PolicyFileError(mismatch(f"input {index} of {operator}", f"'{name[:80]}'", "a value made before"))
+        rank = ranks.get(name, NO_WEIGHT)
+        if (rank == 2) != matrix_wanted:
+            found = f"a weight with {rank} dimensions" if rank != NO_WEIGHT else "no weight"
             expected = "a weight matrix" if matrix_wanted else "no weight matrix"
             raise PolicyFileError(mismatch(f"input {index} '{name[:80]}' of {operator}", found, expected))
         if matrix_wanted and name in used:
             raise PolicyFileError(mismatch(f"weight '{name[:80]}'", "in several layers", "in one"))
         if matrix_wanted:
             used.add(name)
+    for name in outputs:
+        _define(name, NO_WEIGHT, ranks)
 
 
 def _check_attribute(walker: _Walker, attribute: memoryview) -> None:

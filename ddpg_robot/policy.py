@@ -281,7 +281,7 @@ def _check_signature(session: Any, manifest: PolicyManifest, output_name: str) -
         ("graph outputs", session.get_outputs(), expected_out),
     ):
         names = [node.name for node in nodes]
-        if set(names) != set(expected):
+        if sorted(names) != sorted(expected):
             raise PolicyFileError(mismatch(what, ", ".join(names)[:500], ", ".join(expected)))
         for node in nodes:
             batch, *sizes = node.shape or [0]

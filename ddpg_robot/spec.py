@@ -10,7 +10,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal, TypeVar, Union
 
 from ddpg_robot.errors import SpecError, mismatch
@@ -24,7 +24,10 @@ SHORTEST_PERIOD, LONGEST_PERIOD = 1e-4, 1.0
 """Bounds of the control period, and of a tick of the loop from below, s."""
 SMALLEST, LARGEST = 1e-6, 1e6
 """Bounds of a joint's limits and gains, in their SI units."""
+LARGEST_NUMBER = 1e12
+"""Bound of every other number: sums of squares stay finite."""
 MAX_TEXT = 255
+"""Characters of a name, a unit or a frame."""
 COMMAND_SIZES = {"point": 3, "velocity": 3}
 
 Vector = tuple[float, ...]
@@ -303,6 +306,9 @@ def from_dict(cls: type[T], data: Any) -> T:
     return result
 
 
+_hints = cache(typing.get_type_hints)  # evaluates the annotations of a class: once
+
+
 def _decode(kind: Any, data: Any, path: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
@@ -326,8 +332,8 @@ def _decode(kind: Any, data: Any, path: str) -> Any:
     if type(data) is int and not -(2**63) <= data < 2**63:
         raise SpecError(mismatch(path, f"{str(data)[:40]}...", "a number of at most 64 bits"))
     if kind is float and type(data) in (int, float):
-        if not math.isfinite(data):
-            raise SpecError(mismatch(path, data, "a finite number"))
+        if not abs(data) <= LARGEST_NUMBER:
+            raise SpecError(mismatch(path, data, f"a finite number, at most {LARGEST_NUMBER:g}"))
         return float(data)
     if type(data) is not kind:
         raise SpecError(mismatch(path, f"{type(data).__name__} {str(data)[:40]!r}", kind.__name__))
@@ -339,7 +345,7 @@ def _decode(kind: Any, data: Any, path: str) -> Any:
 def _decode_dataclass(kind: Any, data: Any, path: str) -> Any:
     if not isinstance(data, dict):
         raise SpecError(mismatch(path, type(data).__name__, "an object"))
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(str(key) for key in data.keys() - fields.keys())
     if unknown:

@@ -432,7 +432,7 @@ def test_graphs_that_would_multiply_their_size_are_refused(policy_bytes):
     doubling = [helper.make_node("Concat", [a, a], [b], axis=1) for a, b in zip("abc", "bcd")]
     assert "Concat" in refusal(with_nodes(policy_bytes, *doubling))
     first = next(node for node in onnx.load_model_from_string(policy_bytes).graph.node if node.op_type == "Gemm")
-    again = helper.make_node("Gemm", [*first.input], ["x"], transB=1)
+    again = helper.make_node("Gemm", ["joint_position", first.input[1]], ["x"], transB=1)
     assert "in several layers" in refusal(with_nodes(policy_bytes, again))
     wide = numpy_helper.from_array(np.zeros(2**14 + 1, np.float32), "wide")
     assert "16384" in refusal(with_nodes(policy_bytes, weights=(wide,)))
@@ -557,6 +557,15 @@ def test_the_bare_install_runs_a_policy_through_the_whole_controller(policy_file
 
 def test_without_onnxruntime_the_manifest_is_readable_and_opening_names_what_to_install(policy_file):
     assert "pip install onnxruntime" in run_bare(policy_file, HEAVY | {"onnxruntime"})
+
+
+def test_a_name_stands_for_one_value_that_is_made_before_it_is_used(policy_bytes):
+    twice = [helper.make_node("Relu", ["joint_position"], ["x"]) for _ in range(2)]
+    assert "'x': found it twice" in refusal(with_nodes(policy_bytes, *twice))
+    assert "a value made before" in refusal(with_nodes(policy_bytes, helper.make_node("Relu", ["effort"], ["x"])))
+    # Weights that are inputs, too, could be concatenated to something huge.
+    as_input = helper.make_tensor_value_info("bias_4", TensorProto.FLOAT, [32])
+    assert "'bias_4': found it twice" in refusal(mutate(policy_bytes, lambda m: m.graph.input.append(as_input)))
 
 
 @pytest.mark.parametrize("wire_type", [0, 1, 3, 4, 5, 6, 7])
