@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-HEAVY = ("torch", "gymnasium", "mujoco", "rclpy", "onnx")
+HEAVY = ("torch", "gymnasium", "mujoco", "rclpy", "onnx", "mcap")
 
 
 def main() -> None:
@@ -42,6 +42,11 @@ def main() -> None:
     assert refused.returncode == 2, refused
     assert 'pip install "ddpg-robot[train,sim]"' in refused.stderr, refused.stderr
     print(refused.stderr.strip())
+
+    Path("some.mcap").write_bytes(b"\x89MCAP0\r\n")
+    refused = subprocess.run([program, "replay", "arm_reach", "some.mcap"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2, refused
+    assert 'pip install "ddpg-robot[bag]"' in refused.stderr, refused.stderr
 
 
 if __name__ == "__main__":
