@@ -158,11 +158,9 @@ class ControlSpec:
             self.loop_period >= SHORTEST_PERIOD * (1 - 1e-9),
             mismatch("ticks_per_action", self.ticks_per_action, f"ticks of at least {SHORTEST_PERIOD:g} s"),
         )
-        gains = self.kp is not None and self.kd is not None
-        no_gains = self.kp is None and self.kd is None
-        _require(
-            gains if self.mode == "pd" else no_gains, f"control mode {self.mode}: kp and kd belong to mode pd alone"
-        )
+        given = [name for name in ("kp", "kd") if getattr(self, name) is not None]
+        wanted = ["kp", "kd"] if self.mode == "pd" else []
+        _require(given == wanted, mismatch(f"gains of mode {self.mode}", given, f"{wanted}: kp and kd belong to pd"))
         for gain in (*(self.kp or ()), *(self.kd or ())):
             _require(0 <= gain <= LARGEST, mismatch("control gain", gain, f"0 to {LARGEST:g}"))
 

@@ -1,5 +1,4 @@
-"""Bad policy files, each made by its number alone: with the pinned onnx, mutant 17 is the same
-file on every machine.
+"""Bad policy files, each made by its number alone: with the pinned onnx, mutant 17 is the same file on every machine.
 
 A change to the graph comes with the hash that fits it, so that it gets past the hash to the checks behind it: whoever
 forges a file computes its hash, too. The policy that is changed is ``two.onnx``, which ``policy_factory`` wrote once.
