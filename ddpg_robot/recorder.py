@@ -11,7 +11,6 @@ import os
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,22 +19,22 @@ from typing import Any
 import numpy as np
 
 from ddpg_robot import __version__
+from ddpg_robot.cdr import CDR_HEADER
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import RecordingError, mismatch
 from ddpg_robot.mcap_file import mcap_library
-from ddpg_robot.recording import REASONS, SCHEMA, TERM_PREFIX, RecordingWriter, Session, TickLayout
+from ddpg_robot.recording import REASONS, SCHEMA, TERM_PREFIX, Session, TickLayout
+from ddpg_robot.recording_file import FRAME, TICK_CHANNEL, RecordingWriter, Trip, frame
 from ddpg_robot.safety import SafetyLimits, TripReason, Verdict
 from ddpg_robot.spec import PolicyManifest
 from ddpg_robot.state import Command, RobotState
 
 RING_SECONDS = 8.0
-POLL_S = 0.02
 FLUSH_S = 0.5
 """A process that is killed loses so much of its recording, s."""
-BURST = 8
-"""Ticks that are written before the loop is offered the interpreter."""
 NICE = 5
 CLOSE_WAIT_S = 5.0
+SEQUENCE_AT = 11  # behind opcode, length and channel
 _NUMBERS: dict[TripReason | None, int] = {reason: i for i, reason in enumerate((None, *REASONS))}
 
 
@@ -54,15 +53,18 @@ class Ring:
     def __init__(
         self, controller: PolicyController, state: RobotState, command: Command, layout: TickLayout, capacity: int
     ) -> None:
-        size, fields = layout.dtype.itemsize, layout.dtype.fields
+        size, fields = FRAME.size + layout.dtype.itemsize, layout.dtype.fields
         assert fields is not None
         self._capacity, self._size = capacity, size
+        # Each tick lies there as the MCAP record that it will be in the file.
         self._bytes = bytearray(capacity * size)
+        for slot in range(capacity):
+            FRAME.pack_into(self._bytes, slot * size, *frame(TICK_CHANNEL, layout.dtype.itemsize, 0, 0))
         self._memory = memoryview(self._bytes)
         self._verdicts: list[Verdict | None] = [None] * capacity
         self._head = self._tail = 0  # rows ever written, and read; each has one writer
         self.dropped = 0
-        at = {name: field[1] for name, field in fields.items()}
+        at = {name: FRAME.size + field[1] for name, field in fields.items()}
 
         def rows(name: str, source: Any) -> Any:
             """A view of all rows' part that begins with a field and has the shape of `source`."""
@@ -81,8 +83,8 @@ class Ring:
         self._copies = [(rows(name, source), source) for name, source in sources]
         self._output = rows("output", controller.output)
         self._controller, self._state = controller, state
-        self._head_at, self._tail_at = at["time"], at["tick"]
-        self._pack_head = struct.Struct("<Qdddddd").pack_into
+        self._head_at, self._tail_at = SEQUENCE_AT, at["tick"]
+        self._pack_head = struct.Struct("<IQQ4sQdddddd").pack_into
         self._pack_tail = struct.Struct("<IIHBBBBBB").pack_into
 
     def add(
@@ -114,7 +116,10 @@ class Ring:
         controller = self._controller
         gain, stamp = controller.safety.gain, self._state.stamp
         head_at, tail_at = begin + self._head_at, begin + self._tail_at
-        self._pack_head(self._bytes, head_at, int(published * 1e9), stamp, age, lateness, work, to_command, gain)
+        now = int(published * 1e9)
+        self._pack_head(
+            self._bytes, head_at, tick, now, now, CDR_HEADER, now, stamp, age, lateness, work, to_command, gain
+        )
         for ring, source in self._copies:
             ring[slot] = source
         self._output[slot] = controller.output
@@ -125,16 +130,22 @@ class Ring:
         self._verdicts[slot] = verdict
         self._head = head + 1  # only now may the writer look at it
 
-    def take(self) -> tuple[bytes, Verdict] | None:
-        """The oldest tick and its verdict (the writer's thread); None when there is none."""
-        tail = self._tail
-        if tail == self._head:
+    def take(self) -> tuple[bytes, list[Verdict | None]] | None:
+        """The oldest ticks and their verdicts (the writer's thread), as many as lie in a row; None when there are none."""
+        tail, head = self._tail, self._head
+        if tail == head:
             return None
         slot = tail % self._capacity
-        row, verdict = bytes(self._memory[slot * self._size : (slot + 1) * self._size]), self._verdicts[slot]
-        assert verdict is not None
-        self._tail = tail + 1
-        return row, verdict
+        count = min(head - tail, self._capacity - slot)
+        block = bytes(self._memory[slot * self._size : (slot + count) * self._size])
+        verdicts = self._verdicts[slot : slot + count]
+        self._tail = tail + count
+        return block, verdicts
+
+    def stamp(self, block: bytes, i: int) -> tuple[int, int]:
+        """Time (ns) and number of a block's tick `i`."""
+        tick, time_ns = struct.unpack_from("<IQ", block, i * self._size + SEQUENCE_AT)
+        return time_ns, tick
 
 
 class Recorder:
@@ -192,9 +203,6 @@ class Recorder:
             shadow,
             __version__,
         )
-        fields = self._layout.dtype.fields
-        assert fields is not None
-        self._time_at, self._number_at = fields["time"][1], fields["tick"][1]
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._ring = Ring(*self._ring_of)
@@ -247,35 +255,30 @@ class Recorder:
             self._complain(f"recording stopped after {self.written} ticks, {self.path}: {why}. The robot goes on")
 
     def _write(self, writer: RecordingWriter) -> None:
-        flushed = time.monotonic()
         before: Verdict | None = None
         warned = closing = False
         while not closing:
-            closing = self._closing.wait(POLL_S)
+            closing = self._closing.wait(FLUSH_S)
             before = self._drain(writer, before)
             if self._ring.dropped and not warned:
                 warned = True
                 self._complain(f"recording {self.path}: the disk is too slow, ticks are dropped. The robot goes on")
-            if time.monotonic() - flushed > FLUSH_S:
-                writer.flush()
-                flushed = time.monotonic()
         writer.finish()
 
     def _drain(self, writer: RecordingWriter, before: Verdict | None) -> Verdict | None:
-        taken = self._ring.take()
+        ring = self._ring
+        taken = ring.take()
         while taken is not None:
-            row, verdict = taken
-            (time_ns,) = struct.unpack_from("<Q", row, self._time_at)
-            (tick,) = struct.unpack_from("<I", row, self._number_at)
-            # While a trip is latched the verdict is one and the same object.
-            if verdict.reason is not None and verdict is not before:
-                writer.add_trip(verdict.reason, verdict.detail, time_ns, tick)
-            writer.add_tick(row, time_ns, tick)
-            before = verdict
-            self.written += 1
-            if self.written % BURST == 0:
-                time.sleep(0)
-            taken = self._ring.take()
+            block, verdicts = taken
+            trips: list[Trip] = []
+            for i, verdict in enumerate(verdicts):
+                # While a trip is latched the verdict is one and the same object.
+                if verdict is not before and verdict is not None and verdict.reason is not None:
+                    trips.append((verdict.reason, verdict.detail, *ring.stamp(block, i)))
+                before = verdict
+            writer.add(block, trips)
+            self.written += len(verdicts)
+            taken = ring.take()
         return before
 
 

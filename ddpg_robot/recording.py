@@ -13,16 +13,16 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpg_robot.cdr import CDR_HEADER, CdrReader, cdr_string
+from ddpg_robot.cdr import CDR_HEADER, CdrReader
 from ddpg_robot.errors import RecordingError, SpecError, mismatch
-from ddpg_robot.mcap_file import MAGIC, McapFile, mcap_library
+from ddpg_robot.mcap_file import MAGIC, McapFile
 from ddpg_robot.safety import SafetyLimits, TripReason
-from ddpg_robot.spec import PolicyInterface, from_dict, to_dict
+from ddpg_robot.spec import PolicyInterface, from_dict
 
 SCHEMA = "ddpg_robot.recording/1"
 METADATA = "ddpg_robot.recording"
@@ -31,7 +31,6 @@ TRIP_MESSAGE = "uint64 time\nuint32 tick\nstring reason\nstring detail\n"
 TERM_PREFIX = "observation_"
 REASONS: tuple[TripReason, ...] = tuple(TripReason)
 """A tick's ``reason`` is 0 for none, or 1 + the index here."""
-_TRIP = struct.Struct("<QI")
 _TYPES = {
     "uint64": "<u8",
     "float64": "<f8",
@@ -127,46 +126,6 @@ class TickLayout:
             *(f"bool {name}" for name in ("tripped", "barrier", "clamped", "slewed", "waiting")),
         ]
         return cls("\n".join(lines) + "\n")
-
-
-class RecordingWriter:
-    """Writes a recording.
-
-    Args:
-        file: binary file, at its beginning.
-        session: what is recorded.
-        layout: fields of a tick.
-
-    Raises:
-        MissingExtraError: the mcap package is not installed.
-    """
-
-    def __init__(self, file: IO[bytes], session: Session, layout: TickLayout) -> None:
-        self._writer = mcap_library("writer").Writer(file)
-        self._writer.start(profile="ros2", library="ddpg_robot")
-        self._writer.add_metadata(METADATA, {"session": json.dumps(to_dict(session))})
-        self._tick, self._trip = (
-            self._writer.register_channel(topic, "cdr", self._writer.register_schema(kind, "ros2msg", text.encode()))
-            for topic, kind, text in (("/tick", TICK_TYPE, layout.message), ("/trip", TRIP_TYPE, TRIP_MESSAGE))
-        )
-        self._writer.flush()
-
-    def add_tick(self, row: bytes, time_ns: int, tick: int) -> None:
-        """Adds one row of the layout's dtype."""
-        self._writer.add_message(self._tick, time_ns, CDR_HEADER + row, time_ns, tick)
-
-    def add_trip(self, reason: TripReason, detail: str, time_ns: int, tick: int) -> None:
-        """Adds why a tick tripped; before the tick itself."""
-        body = cdr_string(cdr_string(_TRIP.pack(time_ns, tick), reason.value), detail)
-        self._writer.add_message(self._trip, time_ns, CDR_HEADER + body, time_ns, tick)
-
-    def flush(self) -> None:
-        """Hands everything so far to the operating system: it survives the process."""
-        self._writer.flush()
-
-    def finish(self) -> None:
-        """Writes index and footer."""
-        self._writer.finish()
 
 
 class Recording:

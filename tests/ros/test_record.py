@@ -67,6 +67,25 @@ def test_a_deployment_with_an_estop_replays_bit_for_bit(
     assert report.in_control > 100
 
 
+def test_a_policy_that_raised_and_one_that_hung_replay_with_their_trips(
+    spring: Path, robot: RobotDouble, start, tmp_path: Path
+) -> None:
+    settings = {**PATIENT, "stall_periods": 20.0}
+    node = start("faults.faulty_policy_node", policy=str(spring), autostart=True, record=str(tmp_path), **settings)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        robot.puts_in_control(TARGET)
+        os.kill(node.pid, number)
+        assert robot.reports("tripped")
+        assert wait_until(lambda: robot.trigger("policy_node/rearm").success, WAIT_S)
+    assert node.end() == 0
+    with Recording(one_file(tmp_path)) as recording:
+        report = replay(OnnxPolicy.open(spring), recording, 0.0)
+        said = list(recording.trips.values())
+    assert (TripReason.FAULT, "asked to fail") in said
+    assert TripReason.STALL in [reason for reason, _ in said]
+    assert report.equal, report
+
+
 def test_a_node_that_is_killed_leaves_a_recording_that_replays(
     spring: Path, robot: RobotDouble, start, tmp_path: Path
 ) -> None:
