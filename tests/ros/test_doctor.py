@@ -51,9 +51,12 @@ def plant(start, watcher: Operator) -> Callable[..., NodeProcess]:
     def start_one(
         topic: str = "joint_states", remaps: dict[str, str] | None = None, **parameters: object
     ) -> NodeProcess:
-        there = watcher.node.count_publishers(topic) + 1
         process = start("plant_node", remaps, **parameters)
-        assert wait_until(lambda: watcher.node.count_publishers(topic) >= there, WAIT_S)
+
+        def there() -> bool:
+            return any(one.node_name == "plant_node" for one in watcher.node.get_publishers_info_by_topic(topic))
+
+        assert wait_until(there, WAIT_S)
         return process
 
     return start_one
@@ -87,11 +90,11 @@ def command(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 class Wire:
-    """An effort controller between the doctor and a plant: keeps what it hears and passes it on, times a sign."""
+    """An effort controller between the doctor and a plant: keeps what it hears, passes it on times a sign, plus a push."""
 
-    def __init__(self, operator: Operator, sign: float = 1.0) -> None:
+    def __init__(self, operator: Operator, sign: float = 1.0, push: float = 0.0) -> None:
         self.efforts: list[np.ndarray] = []
-        self._sign = sign
+        self._sign, self._push = sign, push
         self._publisher = operator.node.create_publisher(Float64MultiArray, "plant/commands", COMMAND_QOS)
         operator.node.create_subscription(
             Float64MultiArray, "effort_controller/commands", self._pass_on, EFFORT_READER_QOS
@@ -99,7 +102,7 @@ class Wire:
 
     def _pass_on(self, message: Float64MultiArray) -> None:
         self.efforts.append(np.array(message.data))
-        self._publisher.publish(Float64MultiArray(data=list(self._sign * self.efforts[-1])))
+        self._publisher.publish(Float64MultiArray(data=list(self._sign * self.efforts[-1] + self._push)))
 
 
 BEHIND_A_WIRE = {"effort_controller/commands": "plant/commands"}
@@ -317,6 +320,15 @@ def test_excitation_finds_a_wrong_sign_and_ends_in_zero_effort(plant, watcher: O
     assert not wire.efforts[-1].any()
     largest = np.abs(wire.efforts).max(axis=0) / [joint.effort_limit for joint in arm.robot.joints]
     assert largest.max() <= 0.02 + 1e-9
+
+
+def test_a_robot_that_moves_by_itself_ends_the_excitation(plant, watcher: Operator, arm: PolicyManifest) -> None:
+    wire = Wire(watcher, push=4.0)
+    plant(remaps=BEHIND_A_WIRE)
+    finding = diagnosis(arm, excite=True)["excitation"]
+    assert finding.level is Level.FAIL
+    assert "ran away" in finding.found
+    assert not wire.efforts[-1].any()
 
 
 def test_excitation_is_refused_when_a_check_failed_or_gravity_would_pull(

@@ -38,8 +38,8 @@ SETTLE_WINDOWS, REST_S, REST_FRACTION = 10, 0.1, 1 / 3
 """How often a stretch of at least so many s is awaited in which no joint goes this fraction of what counts as moved."""
 START_WAIT_S = 5.0
 FAREWELL_S, ZERO_TICKS = 0.5, 10
-ATTEMPTS = 4
-"""How often a pulse is tried when the state is late."""
+ATTEMPTS, RECOVER_S = 6, 1.0
+"""How often a pulse is tried when the state is late, and how long it may take to come in time again."""
 ACKNOWLEDGE_S = 1.0
 
 
@@ -69,7 +69,8 @@ class Exciter:
         robot, control = manifest.robot, manifest.control
         self._node, self._robot, self._stopped = node, robot, stopped
         self._period = control.loop_period
-        limits = SafetyLimits(state_timeout=TIMEOUT_PERIODS * control.period, soft_start=0.0)
+        self._timeout = TIMEOUT_PERIODS * control.period
+        limits = SafetyLimits(state_timeout=self._timeout, soft_start=0.0)
         self._filter = SafetyFilter(robot, limits, self._period)
         self._state = StateInput(node, robot, extra_joints, "stamp")
         self._publisher = node.create_publisher(Float64MultiArray, EFFORT_TOPIC, COMMAND_QOS)
@@ -141,10 +142,18 @@ class Exciter:
     def _push(self, joint: int) -> Pulse:
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._filter.rearm()
+                self._recover()
             if self._settle() and (pulse := self._pulse(joint)) is not None:
                 return pulse
         raise Stopped(f"safety filter: {self._filter.detail}")
+
+    def _recover(self) -> None:
+        """Lets go until states come in time again, at most `RECOVER_S`, and rearms."""
+        for _ in range(math.ceil(RECOVER_S / self._period)):
+            self._tick(np.zeros(self._robot.n_joints))  # still tripped: damping, or zero where the state is late
+            if abs(self._state.age()) < self._timeout / 2:
+                break
+        self._filter.rearm()
 
     def _settle(self) -> bool:
         """Damps until nothing moves any more for the length of a pulse. False when the state was late.
