@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import rclpy
@@ -123,30 +124,35 @@ class MessageWait:
 class StopSignal:
     """SIGINT and SIGTERM set a flag; the process then ends in its own order (damping, zero, farewell).
 
-    rclpy's own handlers would close the middleware at once, with torque still commanded.
+    rclpy's own handlers would close the middleware at once, with torque still commanded. Waiting is done on a pipe: a handler
+    runs in the thread that waits, and would wait for ever for the lock of a `threading.Event` that this very thread holds.
     """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._is_set = False
         self.received: int | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: object) -> None:
         self.received = number
-        self._event.set()
+        self.set()
 
     def set(self) -> None:
-        """Asks for the end from inside the program."""
-        self._event.set()
+        """Asks for the end from inside the program (any thread)."""
+        self._is_set = True
+        with suppress(BlockingIOError):  # a full pipe wakes as well
+            os.write(self._writer, b"!")
 
     def is_set(self) -> bool:
         """True once the process shall end."""
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleeps until the process shall end, or `timeout` s."""
-        return self._event.wait(timeout)
+        return self._is_set or bool(select.select([self._reader], [], [], timeout)[0])
 
 
 class BackgroundExecutor:

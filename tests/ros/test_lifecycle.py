@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,21 @@ def test_two_hundred_lives_under_load_leave_nothing_behind(start, spring: Path, 
     after = footprint()
     assert after[0] < before[0] + 4.0, f"memory, threads, files: {before}, then {after}"
     assert after[1:] == before[1:], f"memory, threads, files: {before}, then {after}"
+
+
+def test_a_signal_at_any_moment_of_a_wait_ends_it() -> None:
+    """A handler runs in the thread that waits: a lock that both want would never be given back."""
+    program = """
+import os, signal, threading
+from ddpg_robot_ros.transport import StopSignal
+stop = StopSignal()
+def storm():
+    for _ in range(20_000):
+        os.kill(os.getpid(), signal.SIGTERM)
+threads = [threading.Thread(target=storm) for _ in range(2)]
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads):
+    assert stop.wait(0.001)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=WAIT_S)
