@@ -47,6 +47,8 @@ SETTLE_S = 1.0
 """How long the graph has to become complete, after the first sign of life."""
 NAMELESS = "_NODE_NAME_UNKNOWN_"
 SERVICE_WAIT_S = 3.0
+UNSEEN_S = 1.5
+"""How much longer a robot description may take to be discovered: an announcement that was lost comes again."""
 POLL_S = 0.02
 KEPT_MESSAGES = 50_000
 KEPT_BYTES = 64 * 1024 * 1024
@@ -127,8 +129,11 @@ class Listener:
 
         At most a little more than `LARGEST_URDF` bytes: enough to be refused.
         """
-        deadline = time.monotonic() + SERVICE_WAIT_S
-        while self._description is None and self._urdf_input.publishers and time.monotonic() < deadline:
+        began = time.monotonic()
+        while self._description is None:
+            patience = SERVICE_WAIT_S if self._urdf_input.publishers else UNSEEN_S
+            if time.monotonic() - began > patience:
+                break
             self._take_others()
             self._pause()
         if self._description is None or len(self._description) > LARGEST_URDF + 64:
