@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from ddpg_robot_ros.processes import NodeProcess, wait_until
 from ddpg_robot_ros.transport import COMMAND_QOS, EFFORT_READER_QOS
 
 LISTEN_S = 1.5
+TRIES = 4
 SHUFFLED = ["joint4", "joint2", "joint7", "joint1", "joint3", "joint6", "joint5"]
 TWO_SWAPPED = ["joint1", "joint2", "joint3", "joint4", "joint5", "joint7", "joint6"]
 PROGRAM = [sys.executable, "-m", "ddpg_robot.cli", "doctor"]
@@ -75,10 +77,14 @@ def at_rest(message: JointState) -> JointState:
 
 
 def diagnosis(manifest: PolicyManifest, excite: bool = False, namespace: str = "") -> dict[str, Finding]:
-    """What the doctor finds, by check."""
+    """What the doctor finds, by check; asked again where this machine stood still, which the doctor rightly complains of."""
     excitation = Excitation() if excite else None
-    found = examine(manifest, LISTEN_S, namespace, None, excitation, threading.Event(), lambda text: None)
-    return {finding.check: finding for finding in found}
+    for _ in range(TRIES):
+        found = examine(manifest, LISTEN_S, namespace, None, excitation, threading.Event(), lambda text: None)
+        findings = {finding.check: finding for finding in found}
+        if "state rate" not in failures(findings):
+            break
+    return findings
 
 
 def failures(findings: dict[str, Finding]) -> list[str]:
@@ -86,7 +92,12 @@ def failures(findings: dict[str, Finding]) -> list[str]:
 
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    """Runs `ddpg-robot doctor`; again where this machine stood still."""
+    for _ in range(TRIES):
+        done = subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True, timeout=WAIT_S, check=False)
+        if not re.search(r'FAIL +state rate|"state rate",\s+"level": "FAIL"', done.stdout):
+            break
+    return done
 
 
 class Wire:
@@ -111,7 +122,7 @@ BEHIND_A_WIRE = {"effort_controller/commands": "plant/commands"}
 def test_a_good_plant_has_no_failure_and_the_command_says_so(plant) -> None:
     plant()
     done = command("arm_reach", "--seconds", LISTEN_S)
-    assert done.returncode == 0, done
+    assert done.returncode == 0, done.stdout
     assert "Ready" in done.stdout.splitlines()[-1]
     assert "FAIL" not in done.stdout
     assert "ok       joint names         all 7, in the policy's order" in done.stdout
@@ -121,7 +132,7 @@ def test_a_good_plant_has_no_failure_and_the_command_says_so(plant) -> None:
 def test_json_says_the_same(plant) -> None:
     plant()
     done = command("arm_reach", "--seconds", LISTEN_S, "--json")
-    assert done.returncode == 0, done
+    assert done.returncode == 0, done.stdout
     found = json.loads(done.stdout)
     assert found["verdict"] in ("ok", "warning")
     assert {"check": "joint fields", "level": "ok", "found": "position and velocity", "expected": "", "hint": ""} in (
@@ -314,9 +325,9 @@ def test_excitation_finds_commands_in_another_order(plant, arm: PolicyManifest) 
 def test_excitation_finds_a_wrong_sign_and_ends_in_zero_effort(plant, watcher: Operator, arm: PolicyManifest) -> None:
     wire = Wire(watcher, sign=-1.0)
     plant(remaps=BEHIND_A_WIRE)
-    finding = diagnosis(arm, excite=True)["excitation"]
-    assert finding.level is Level.FAIL
-    assert "sign" in finding.hint
+    findings = diagnosis(arm, excite=True)
+    assert failures(findings) == ["excitation"], findings
+    assert "sign" in findings["excitation"].hint
     assert not wire.efforts[-1].any()
     largest = np.abs(wire.efforts).max(axis=0) / [joint.effort_limit for joint in arm.robot.joints]
     assert largest.max() <= 0.02 + 1e-9
@@ -351,18 +362,25 @@ def test_an_interrupted_excitation_ends_in_damping_then_zero(
 ) -> None:
     wire = Wire(watcher)
     plant(remaps=BEHIND_A_WIRE)
-    process = subprocess.Popen(
-        [*PROGRAM, "arm_reach", "--seconds", str(LISTEN_S), "--excite"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert wait_until(lambda: any(np.abs(effort).max() > 0.2 for effort in wire.efforts), WAIT_S, 0.002)
-        process.send_signal(number)
-        said = process.communicate(timeout=WAIT_S)
-    finally:
-        process.kill()
+
+    def pushed() -> bool:
+        return any(np.abs(effort).max() > 0.2 for effort in wire.efforts)
+
+    for _ in range(TRIES):  # refused where this machine stood still
+        process = subprocess.Popen(
+            [*PROGRAM, "arm_reach", "--seconds", str(LISTEN_S), "--excite"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert wait_until(lambda process=process: pushed() or process.poll() is not None, WAIT_S, 0.002)
+            process.send_signal(number)
+            said = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
+        if pushed():
+            break
     assert process.returncode == 130, said
     assert "The robot will MOVE" in said[1]
     farewell = np.array(wire.efforts[-5:])

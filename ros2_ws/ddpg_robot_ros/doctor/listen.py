@@ -45,7 +45,10 @@ DISCOVERY_S = 5.0
 """How long a robot has to show itself."""
 SETTLE_S = 1.0
 """How long the graph has to become complete, after the first sign of life."""
+NAMELESS = "_NODE_NAME_UNKNOWN_"
 SERVICE_WAIT_S = 3.0
+UNSEEN_S = 1.5
+"""How much longer a robot description may take to be discovered: an announcement that was lost comes again."""
 POLL_S = 0.02
 KEPT_MESSAGES = 50_000
 KEPT_BYTES = 64 * 1024 * 1024
@@ -126,8 +129,11 @@ class Listener:
 
         At most a little more than `LARGEST_URDF` bytes: enough to be refused.
         """
-        deadline = time.monotonic() + SERVICE_WAIT_S
-        while self._description is None and self._urdf_input.publishers and time.monotonic() < deadline:
+        began = time.monotonic()
+        while self._description is None:
+            patience = SERVICE_WAIT_S if self._urdf_input.publishers else UNSEEN_S
+            if time.monotonic() - began > patience:
+                break
             self._take_others()
             self._pause()
         if self._description is None or len(self._description) > LARGEST_URDF + 64:
@@ -189,7 +195,7 @@ class Listener:
 
     def _discover(self) -> None:
         deadline = time.monotonic() + DISCOVERY_S
-        while not self._joint_input.publishers and time.monotonic() < deadline:
+        while not self._complete() and time.monotonic() < deadline:
             self._pause()
         settled = time.monotonic() + SETTLE_S
         while time.monotonic() < settled:
@@ -197,6 +203,12 @@ class Listener:
         for one in (self._joint_input, self._imu_input, self._effort_input):
             while one is not None and one.take() is not None:
                 pass  # what came during discovery is no measure of the rate
+
+    def _complete(self) -> bool:
+        """True when states and a controller are there, all with names: the middleware learns of an end before its node."""
+        takers, commanders = self.subscribers(EFFORT_TOPIC), self.publishers(EFFORT_TOPIC)
+        named = not any(one.node.endswith(NAMELESS) for one in [*takers, *commanders, *self.publishers("joint_states")])
+        return bool(self._joint_input.publishers and takers and named)
 
     def _pause(self) -> None:
         if self._stopped():
