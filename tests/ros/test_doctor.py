@@ -34,6 +34,8 @@ SHUFFLED = ["joint4", "joint2", "joint7", "joint1", "joint3", "joint6", "joint5"
 TWO_SWAPPED = ["joint1", "joint2", "joint3", "joint4", "joint5", "joint7", "joint6"]
 PROGRAM = [sys.executable, "-m", "ddpg_robot.cli", "doctor"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def arm() -> PolicyManifest:
