@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg, subcommand
+from tyro.conf import arg, subcommand
 
+from ddpg_robot.cli.arguments import Flag, OutDir, OutFile, Pairs, PolicyOption
 from ddpg_robot.cli.sources import import_tasks, need, policy_path, task_id
 from ddpg_robot.cli.terminal import key_values
 from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
 from ddpg_robot.files import write_json, write_whole
 
-Flag = Annotated[bool, FlagCreatePairsOff]
-PolicyOption = Annotated[str, arg(metavar="POLICY")]
-OutFile = Annotated[Path | None, arg(metavar="FILE")]
 Tasks = dict[str, tuple[str, dict[str, Any]]]
 
 GYM = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Swimmer", "Humanoid", "Reacher", "Pusher")
@@ -154,11 +152,11 @@ class Learn:
     """Environment steps of each run. Default: 150,000 (arm), 1,000,000 (gym), 100,000 (ladder), 300,000 (peers)."""
     jobs: int = 2
     """Runs side by side, one thread each."""
-    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="KEY=VALUE")] = ()
+    set: Pairs = ()
     """Hyperparameter that differs, repeatable, as of `train`; for a peer, an argument of its class or noise_sigma."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    out: OutDir = None
     """Directory of the benchmark. Default: runs/learn_SUITE_PRESET."""
-    publish: Annotated[Path | None, arg(metavar="DIR")] = None
+    publish: OutDir = None
     """Also copy JSON, table and picture to this directory."""
     beside: Annotated[tuple[Path, ...], arg(metavar="JSON ...")] = ()
     """Results of other benchmarks of this suite, for the same picture and table."""
@@ -282,11 +280,11 @@ class Ablate:
     """Environment steps of each run."""
     jobs: int = 2
     """Runs side by side, one thread each."""
-    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="KEY=VALUE")] = ()
+    set: Pairs = ()
     """Hyperparameter that differs in all runs, repeatable, as of `train`."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    out: OutDir = None
     """Directory of the benchmark. Default: runs/ablate_PRESET."""
-    publish: Annotated[Path | None, arg(metavar="DIR")] = None
+    publish: OutDir = None
     """Also copy JSON and table to this directory."""
 
     def __call__(self) -> int:

@@ -10,21 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Union
 
-from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg, subcommand
+from tyro.conf import Positional, arg, subcommand
 
+from ddpg_robot.cli.arguments import Flag, OutDir, OutFile, Pairs, PolicyName, RunPath
 from ddpg_robot.cli.benchmarks import Benchmark
-from ddpg_robot.cli.doctor import Doctor
-from ddpg_robot.cli.live import Top
+from ddpg_robot.cli.live import Doctor, Top
 from ddpg_robot.cli.replay import Replay
 from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
 from ddpg_robot.files import write_json
-
-Flag = Annotated[bool, FlagCreatePairsOff]
-Pairs = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="KEY=VALUE")]
-PolicyName = Annotated[Positional[str], arg(metavar="POLICY")]
-RunPath = Annotated[Positional[Path], arg(metavar="RUN")]
-OutFile = Annotated[Path | None, arg(metavar="FILE")]
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class Train:
     """Environments that take turns; with --set updates_per_step=0.125 eight of them share an update."""
     seed: int = 0
     """Seed of everything random."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    out: OutDir = None
     """Run directory; must not exist unless --resume. Default: runs/TASK-seedN, with the name of a baseline before seedN."""
     resume: Flag = False
     """Go on from the last checkpoint in the run directory."""
@@ -224,7 +218,7 @@ class Deploy:
     """Stop after this many seconds. Default: run until Ctrl-C."""
     shadow: Flag = False
     """Command nobody: publish on policy_node/shadow_effort what would be commanded. There is no guard then."""
-    record: Annotated[Path | None, arg(metavar="DIR")] = None
+    record: OutDir = None
     """Record every tick into a file in this directory; `ddpg-robot replay` runs it again."""
 
     def __call__(self) -> int:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
+from ddpg_robot.cli.arguments import Flag, PolicyName
 from ddpg_robot.cli.sources import policy_path
 from ddpg_robot.errors import ConfigError, mismatch
 
@@ -25,7 +26,7 @@ class Replay:
     code: 0 when equal within the tolerance, 1 when not.
     """
 
-    file: Annotated[Positional[str], arg(metavar="POLICY")]
+    file: PolicyName
     """Policy file, or the name of a shipped policy."""
     bag: Annotated[Positional[Path], arg(metavar="BAG")]
     """Recording (.mcap), or a rosbag2 bag: its directory, or one of its files."""
@@ -35,7 +36,7 @@ class Replay:
     """Plain bags: loop rate, Hz. Default: the rate of training. A recording knows its own."""
     namespace: str = ""
     """Plain bags: ROS namespace of the robot, when there are several."""
-    json: Annotated[bool, FlagCreatePairsOff] = False
+    json: Flag = False
     """Print JSON instead of a table."""
 
     def __call__(self) -> int:

@@ -1,7 +1,8 @@
 """The effort guard: a small process between policy and controller that never lets go of the robot.
 
 Forward controllers hold the last command for ever. The guard passes commands on, clamped; when they stop coming it
-publishes damping itself from ``joint_states``, and goes on doing so until they come again. It reads the limits from the
+publishes damping itself from ``joint_states``, and goes on doing so until they come again. Before it hears the robot, it
+passes nothing on. It reads the limits from the
 policy file's manifest and runs no policy: neither torch nor ONNX Runtime is loaded here.
 """
 
@@ -83,8 +84,8 @@ class EffortGuard(Node):
         self._period = manifest.control.loop_period
         self._timeout = value(self, "timeout_periods") * period
         self._farewell_ticks = math.ceil(value(self, "shutdown_damping") / self._period)
-        limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * period)
-        self._damper = SafetyFilter(robot, limits, self._period)
+        self._state_timeout = value(self, "state_timeout_periods") * period
+        self._damper = SafetyFilter(robot, SafetyLimits(state_timeout=self._state_timeout), self._period)
         self._damper.trip(TripReason.FAULT, "damping")
         self._zero = np.zeros(self._n)
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"))
@@ -160,6 +161,11 @@ class EffortGuard(Node):
             self._counts["dropped"] += 1
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
             return False
+        if self._mode is not Mode.PASS and not self._could_damp():
+            self._counts["dropped"] += 1
+            text = f"commands are not passed on: {mismatch('joint states', self._state.describe(), 'a fresh one, to damp with')}"
+            self.get_logger().warning(text, throttle_duration_sec=1.0)
+            return False
         np.clip(values, -self._limit, self._limit, out=self._effort)
         self._publisher.publish(self._message)
         self._counts["passed"] += 1
@@ -182,11 +188,19 @@ class EffortGuard(Node):
         self._sequence = sequence
         return publishers - self._silenced > 1 or backwards
 
-    def _damp(self) -> None:
+    def _could_damp(self) -> bool:
+        """Whether the velocity is known. A guard that was started a moment ago may not hear the robot yet."""
+        self._take_state()
+        return abs(self._state.age()) <= self._state_timeout
+
+    def _take_state(self) -> None:
         try:
             self._state.take()
         except DdpgRobotError as error:  # the state ages; the damper sends zero where the velocity is not known
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
+
+    def _damp(self) -> None:
+        self._take_state()
         self._damper.step(self._zero, self._state.state, self._state.age())
         self._effort[:] = self._damper.effort
         self._publisher.publish(self._message)

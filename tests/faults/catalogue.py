@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from faults.rig import Alter, Outcome, Rig
-from geometry_msgs.msg import PointStamped
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -177,10 +176,7 @@ def frozen(rng: np.random.Generator) -> Alter:
 
 def target(x: float, frame: str = "") -> Callable[[Rig, np.random.Generator], None]:
     def start(rig: Rig, rng: np.random.Generator) -> None:
-        message = PointStamped()
-        message.header.frame_id = frame
-        message.point.x, message.point.y, message.point.z = x, 0.1, 0.45
-        rig._target.publish(message)
+        rig.send_target((x, 0.1, 0.45), frame)
 
     return start
 

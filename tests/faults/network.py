@@ -10,8 +10,10 @@ from pathlib import Path
 from faults.catalogue import NETWORK_FAULTS, NETWORK_LINK
 from faults.rig import Rig
 from faults.test_faults import trials
+from ros.robot import WAIT_S
 
 from ddpg_robot.policy import read_manifest
+from ddpg_robot_ros.processes import wait_until
 
 
 def main(policy: str, name: str, count: str) -> None:
@@ -28,7 +30,9 @@ def main(policy: str, name: str, count: str) -> None:
 
 
 def connect(pid: int) -> None:
-    """A link from this namespace to that of a process."""
+    """A link from this namespace to that of a process, which may still be making it."""
+    here = Path("/proc/self/ns/net").readlink()
+    assert wait_until(lambda: Path(f"/proc/{pid}/ns/net").readlink() != here, WAIT_S)
     inside = ["nsenter", "--net", "--target", str(pid)]
     for command in (
         f"ip link add {NETWORK_LINK} type veth peer name other0 netns {pid}",
@@ -39,6 +43,9 @@ def connect(pid: int) -> None:
         subprocess.run(command.split(), check=True)
     for command in ("ip address add 10.99.0.2/24 dev other0", "ip link set other0 up", "ip link set lo up"):
         subprocess.run([*inside, *command.split()], check=True)
+    # DDS looks for networks once, at its start, and leaves out those that do not run yet.
+    show = [*inside, "ip", "link", "show", "other0"]
+    assert wait_until(lambda: "state UP" in subprocess.check_output(show, text=True), WAIT_S)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ HOME = (0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398)
 VELOCITY = (0.1, 0.2, -0.1, 0.05, 0.3, -0.2, 0.15)  # rad/s: a slow drift, so that damping is not zero
 PUBLISH_PERIOD_S = 0.004
 WAIT_S = 60.0
+PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
+"""Parameters of a policy node that bears with a busy test machine."""
 
 
 def started(
@@ -42,8 +44,8 @@ class RobotDouble(Operator):
         commands: (monotonic time s, effort) of every command.
     """
 
-    def __init__(self, robot: RobotSpec) -> None:
-        super().__init__(robot)
+    def __init__(self, robot: RobotSpec, namespace: str = "") -> None:
+        super().__init__(robot, namespace)
         self.robot = robot
         self.alter: Callable[[JointState], JointState | None] = lambda message: message
         self.commands: list[tuple[float, np.ndarray]] = []

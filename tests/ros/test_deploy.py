@@ -117,7 +117,7 @@ def test_when_the_policy_process_is_killed_the_guard_damps_and_the_arm_comes_to_
 
         def moving() -> bool:
             operator.send_target(TARGET if time.monotonic() % 2 < 1 else MIRRORED)
-            return bool(velocities) and np.abs(velocities[-1]).max() > 0.2
+            return bool(commands and velocities) and np.abs(velocities[-1]).max() > 0.2
 
         assert wait_until(moving, WAIT_S)
         deployment.nodes["policy_node"].send(signal.SIGKILL)

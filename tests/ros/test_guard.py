@@ -21,8 +21,8 @@ from ddpg_robot_ros.processes import wait_until
 
 EFFORT = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0]
 COMMAND_PERIOD_S = 0.01
-# 40 periods of 8 ms: a test machine may pause the commanding thread for a while.
-TIMEOUT_PERIODS, TIMEOUT_S = 40.0, 0.32
+# 40 periods of 8 ms: a test machine may pause the publishing threads for a while.
+TIMEOUTS, TIMEOUT_S = {"timeout_periods": 40.0, "state_timeout_periods": 40.0}, 0.32
 
 
 class Guarded(RobotDouble):
@@ -48,6 +48,10 @@ class Guarded(RobotDouble):
             ending.set()
             thread.join()
 
+    def dropped(self, suffix: str) -> int:
+        """How many commands the guard refused, as it says itself."""
+        return int(next(pair.value for pair in self.status(suffix).values if pair.key == "dropped"))
+
     def hears_exactly(self, effort: list[float]) -> bool:
         """Waits until this very effort arrives."""
         return self.hears(lambda heard: heard.tolist() == effort)
@@ -56,7 +60,7 @@ class Guarded(RobotDouble):
 @contextmanager
 def guarded(spring: Path, manifest: PolicyManifest) -> Iterator[Guarded]:
     with Guarded(manifest.robot) as robot:
-        robot.process = started("effort_guard", {"policy": str(spring), "timeout_periods": TIMEOUT_PERIODS})
+        robot.process = started("effort_guard", {"policy": str(spring), **TIMEOUTS})
         robot.policy = robot.commander()
         try:
             assert robot.reports("no command yet", suffix="guard")
@@ -140,6 +144,24 @@ def test_a_successor_may_command_while_its_killed_forerunner_is_still_in_the_gra
         assert live.hears_exactly(EFFORT)
         live.node.destroy_publisher(forerunner)
         assert all(effort.tolist() == EFFORT for effort in live.efforts(0.3))
+
+
+def test_nothing_is_passed_on_before_the_guard_hears_the_robot_that_it_would_damp(
+    spring: Path, manifest: PolicyManifest
+) -> None:
+    with Guarded(manifest.robot, namespace="silent") as robot:
+        robot.alter = lambda message: None
+        robot.process = started("effort_guard", {"policy": str(spring), **TIMEOUTS}, {"__ns": "/silent"})
+        robot.policy = robot.commander()
+        try:
+            with robot.commanded(EFFORT):
+                assert robot.reports("no command yet", suffix="silent/effort_guard: guard")
+                assert wait_until(lambda: robot.dropped("silent/effort_guard: guard") > 10, WAIT_S)
+                assert not robot.commands
+                robot.alter = lambda message: message
+                assert robot.hears_exactly(EFFORT)
+        finally:
+            robot.process.end()
 
 
 def test_the_guard_loads_no_inference_no_training_and_no_simulator(live: Guarded) -> None:

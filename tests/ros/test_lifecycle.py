@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from ros.robot import WAIT_S, RobotDouble
+from ros.robot import PATIENT, WAIT_S, RobotDouble
 
 from ddpg_robot_ros.policy_node import PARAMETERS
 from ddpg_robot_ros.processes import NodeProcess, wait_until
-
-PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
 
 
 def change(robot: RobotDouble, transition: int) -> bool:

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from ros.robot import WAIT_S, RobotDouble, started
+from ros.robot import PATIENT, WAIT_S, RobotDouble, started
 from sensor_msgs.msg import JointState
 
 from ddpg_robot.spec import PolicyManifest
 from ddpg_robot_ros.processes import wait_until
 
 TARGET = (0.5, 0.2, 0.4)
-PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from ros.robot import WAIT_S, RobotDouble
+from ros.robot import PATIENT, WAIT_S, RobotDouble
 
 from ddpg_robot.errors import ConfigError
 from ddpg_robot_ros.processes import wait_until
 from ddpg_robot_ros.realtime import Realtime
-
-PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
 
 
 def may_use_fifo() -> bool:

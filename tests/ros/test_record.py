@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ros.robot import WAIT_S, RobotDouble
+from ros.robot import PATIENT, WAIT_S, RobotDouble
 
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recording import Recording
@@ -22,18 +19,6 @@ from ddpg_robot_ros.processes import wait_until
 pytest.importorskip("mcap")
 
 TARGET = (0.5, 0.2, 0.4)
-PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        pytest.skip("this user may not mount a small disk")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def one_file(directory: Path) -> Path:

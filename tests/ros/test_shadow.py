@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.node import Node
-from ros.robot import WAIT_S, RobotDouble
+from ros.robot import PATIENT, WAIT_S, RobotDouble
 from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.policy import OnnxPolicy
@@ -22,7 +22,6 @@ from ddpg_robot_ros.transport import COMMAND_QOS, EFFORT_TOPIC, GUARDED_TOPIC
 
 TARGET = (0.5, 0.2, 0.4)
 SHADOW = "policy_node/shadow_effort"
-PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
 
 
 def heard_on(robot: RobotDouble, topic: str) -> list[np.ndarray]:

@@ -6,11 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ros.robot import WAIT_S, RobotDouble
+from ros.robot import PATIENT, WAIT_S, RobotDouble
 
 from ddpg_robot_ros.top import BAR, bar
-
-PATIENT = {"state_timeout_periods": 100.0, "stall_periods": 100.0}
 
 
 def top(policy: Path) -> subprocess.CompletedProcess[str]:
