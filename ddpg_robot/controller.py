@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ddpg_robot.control import ControlLaw
-from ddpg_robot.errors import RateError, mismatch
+from ddpg_robot.errors import ObservationError, RateError, mismatch
 from ddpg_robot.observation import Float32, ObservationBuilder
 from ddpg_robot.policy import Policy
 from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason, Verdict
@@ -31,6 +31,7 @@ class PolicyController:
         policy: an opened policy.
         limits: settings of the safety filter.
         rate: ticks per second; None for the rate at which the policy was trained.
+        predecessor: shares this controller's safety filter, so that its last effort, soft start and trips go on.
 
     Attributes:
         safety: the filter (trip, rearm, reason).
@@ -44,7 +45,13 @@ class PolicyController:
         RateError: the rate is not a whole multiple of the policy's.
     """
 
-    def __init__(self, policy: Policy, limits: SafetyLimits, rate: float | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        limits: SafetyLimits,
+        rate: float | None = None,
+        predecessor: PolicyController | None = None,
+    ) -> None:
         interface = policy.interface
         control = interface.control
         self.rate = 1 / control.loop_period if rate is None else rate
@@ -54,12 +61,15 @@ class PolicyController:
         self.builder = ObservationBuilder(interface.robot, interface.observation, interface.command)
         policy.bind(self.builder)
         self._law = ControlLaw(control, interface.robot.n_joints)
-        self.safety = SafetyFilter(interface.robot, limits, 1 / self.rate)
+        if predecessor is None:
+            self.safety = SafetyFilter(interface.robot, limits, 1 / self.rate)
+            self.damper = SafetyFilter(interface.robot, limits, 1 / self.rate)
+            self.damper.trip(TripReason.FAULT, "damping")
+        else:
+            self.safety, self.damper = predecessor.safety, predecessor.damper
         self.output: Float32 = np.zeros(interface.robot.n_joints, np.float32)
         self.effort: Array = self.safety.effort
         self.proposed: Array = self._law.proposed
-        self.damper = SafetyFilter(interface.robot, limits, 1 / self.rate)
-        self.damper.trip(TripReason.FAULT, "damping")
         self._zero: Array = np.zeros(interface.robot.n_joints)
 
     def step(self, state: RobotState, command: Command, state_age: float) -> Verdict:
@@ -91,6 +101,17 @@ class PolicyController:
             return self.step(state, command, state_age)
         self.damper.step(self._zero, state, state_age)
         return self.safety.step(self.damper.effort, state, state_age)
+
+    def rehearse(self, state: RobotState, command: Command) -> None:
+        """Runs policy and control law on a state, and lets nothing come of it.
+
+        Raises:
+            ObservationError: what they propose is not finite.
+        """
+        self.builder.build(state, command, np.zeros_like(self.effort))
+        proposed = self._law.effort(self._policy.run(), state)
+        if not np.isfinite(proposed).all():
+            raise ObservationError(mismatch("proposed effort", proposed.tolist(), "finite numbers"))
 
     def rearm(self) -> None:
         """Ends a trip with a soft start; the policy runs again at the very next tick."""

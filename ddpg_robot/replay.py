@@ -119,8 +119,8 @@ class Rerun:
         """Runs the ticks of a block.
 
         Returns:
-            What this controller made of them, and which of them count: after ticks that were dropped the first one is
-            only taken over.
+            What this controller made of them, and which of them count: after ticks that were dropped, and
+            after a hot swap, the first one is only taken over.
         """
         mine = np.zeros(len(rows), self._own)
         counts = np.ones(len(rows), bool)
@@ -132,6 +132,9 @@ class Rerun:
     def _tick(self, row: Any, mine: NDArray[Any], trips: dict[int, tuple[TripReason, str]]) -> bool:
         controller, before, tick = self.controller, self._before, int(row["tick"])
         self._before = row
+        if before is None and not row["waiting"] and not row["tripped"]:  # a hot swap: another policy drove until here
+            self._take_over(row, trips)
+            return False
         if before is not None and tick != int(before["tick"]) + 1:
             self.dropped += max(0, tick - int(before["tick"]) - 1)
             self.skipped += 1

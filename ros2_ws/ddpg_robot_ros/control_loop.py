@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import CommandError
 from ddpg_robot.rate import PeriodicLoop
-from ddpg_robot.recorder import Recorder
 from ddpg_robot.safety import TripReason, Verdict
 from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import Array
 from ddpg_robot_ros.guard_watch import GuardWatch
+from ddpg_robot_ros.hot_swap import Driver, HotSwap
 from ddpg_robot_ros.inputs import CommandInput, StateInput
 from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.timing import LoopTiming
@@ -49,7 +48,7 @@ class ControlLoop:
     damping, then zero. No exception leaves a tick: it becomes a trip.
 
     Args:
-        controller: policy, control law and safety filter.
+        swap: the policy that drives, with control law and safety filter, and what may take its place.
         robot: the policy's robot.
         state: joint state (and IMU) input.
         command: target or velocity input.
@@ -60,7 +59,6 @@ class ControlLoop:
         command_every: ticks between two looks for a new command; only the policy reads it, at its own rate.
         guard: tells when the effort guard no longer passes effort on; None where there is none.
         realtime: scheduler and processors of the loop's thread.
-        recorder: takes the numbers of every tick; None where nothing is recorded.
 
     Attributes:
         timing: measurements of every tick.
@@ -70,7 +68,7 @@ class ControlLoop:
 
     def __init__(
         self,
-        controller: PolicyController,
+        swap: HotSwap,
         robot: RobotSpec,
         state: StateInput,
         command: CommandInput,
@@ -81,12 +79,13 @@ class ControlLoop:
         command_every: int = 1,
         guard: GuardWatch | None = None,
         realtime: Realtime = ORDINARY,
-        recorder: Recorder | None = None,
     ) -> None:
         self.timing = LoopTiming()
         self.counts = Counts()
         self.refusal = ""
-        self._controller = controller
+        self.swap = swap
+        controller = swap.driver.controller
+        self._controller, self._recorder = controller, swap.driver.recorder
         self._safety = controller.safety
         self._state = state
         self._command = command
@@ -97,7 +96,6 @@ class ControlLoop:
         self._command_every = command_every
         self._guard = guard
         self._realtime = realtime
-        self._recorder = recorder
         self._farewell_ticks = math.ceil(shutdown_damping / self._period)
         self._damper = controller.damper
         self._zero: Array = np.zeros(robot.n_joints)
@@ -145,8 +143,11 @@ class ControlLoop:
             self.begin_to_stop()
             self._thread.join()
             self._thread = None
-            if self._recorder is not None:
-                self._recorder.close()
+            self.swap.settle()
+
+    def propose(self, driver: Driver | None) -> None:
+        """Lets a policy take over at the next safe point; None: nobody (any thread)."""
+        self._request(lambda: self.swap.propose(driver))
 
     def trip(self, reason: TripReason, detail: str) -> None:
         """Trips before the next tick (any thread)."""
@@ -202,6 +203,9 @@ class ControlLoop:
             while self._requests:
                 self._requests.pop(0)()
             self._state.take()
+            if self.swap.pending and self.swap.look(self._state.state.velocity, self.tripped):
+                self._controller, self._recorder = self.swap.driver.controller, self.swap.driver.recorder
+                self._on_event()
             if self.counts.ticks % self._command_every == 0:
                 self._take_command()
             age = self._state.age()

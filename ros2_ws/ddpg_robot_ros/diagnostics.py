@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 if TYPE_CHECKING:  # the guard uses `status` and must not load a policy's code
-    from ddpg_robot.policy import OnnxPolicy
     from ddpg_robot_ros.control_loop import ControlLoop
 
 RECENT_ROWS = 500
@@ -20,11 +20,12 @@ def status(name: str, level: bytes, message: str, values: Mapping[str, object], 
     return DiagnosticStatus(name=name.lstrip("/"), level=level, message=message, hardware_id=hardware, values=pairs)
 
 
-def loop_status(name: str, loop: ControlLoop | None, policy: OnnxPolicy | None) -> DiagnosticStatus:
+def loop_status(name: str, loop: ControlLoop | None) -> DiagnosticStatus:
     """State of a policy node: what it does, why it tripped, how well it keeps time."""
-    if loop is None or policy is None:
+    if loop is None:
         return status(f"{name}: control loop", DiagnosticStatus.OK, "unconfigured", {})
-    manifest, verdict, counts = policy.manifest, loop.verdict, loop.counts
+    swap, verdict, counts = loop.swap, loop.verdict, loop.counts
+    manifest = swap.driver.policy.manifest
     level, message = DiagnosticStatus.OK, "running"
     if loop.tripped:
         reason = "not running" if verdict.reason is None else f"{verdict.reason.value}: {verdict.detail}"
@@ -35,6 +36,8 @@ def loop_status(name: str, loop: ControlLoop | None, policy: OnnxPolicy | None) 
         level, message = DiagnosticStatus.WARN, "damping, no command yet"
     values: dict[str, object] = {
         "policy": manifest.name,
+        "next policy": swap.waiting,
+        "probation left (s)": math.ceil(swap.probation_left),
         "mode": manifest.control.mode,
         "ticks": counts.ticks,
         "lost ticks": counts.lost,

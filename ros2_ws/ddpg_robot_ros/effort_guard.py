@@ -164,7 +164,7 @@ class EffortGuard(Node):
         if self._mode is not Mode.PASS and not self._could_damp():
             self._counts["dropped"] += 1
             text = f"commands are not passed on: {mismatch('joint states', self._state.describe(), 'a fresh one, to damp with')}"
-            self.get_logger().warning(text, throttle_duration_sec=1.0)
+            self.get_logger().warning(text, throttle_duration_sec=1.0, skip_first=True)  # it may be a matter of ms
             return False
         np.clip(values, -self._limit, self._limit, out=self._effort)
         self._publisher.publish(self._message)

@@ -16,6 +16,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
@@ -23,12 +24,13 @@ from ddpg_robot.controller import PolicyController, ticks_per_action
 from ddpg_robot.errors import ConfigError, DdpgRobotError, JointMappingError, mismatch
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recorder import Recorder
-from ddpg_robot.safety import SafetyLimits, TripReason
+from ddpg_robot.safety import SafetyLimits, TripReason, Verdict
 from ddpg_robot.spec import PolicyManifest
 from ddpg_robot.state import Array
 from ddpg_robot_ros.control_loop import ControlLoop
 from ddpg_robot_ros.diagnostics import loop_status
 from ddpg_robot_ros.guard_watch import GuardWatch
+from ddpg_robot_ros.hot_swap import Driver, HotSwap
 from ddpg_robot_ros.inputs import CommandInput, StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
 from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
@@ -47,7 +49,7 @@ DIAGNOSTICS_PERIOD_S = 1.0
 REARM_WAIT_S = 0.5
 
 PARAMETERS = (
-    Parameter("policy", "arm_reach", "Policy file (.onnx), or the name of a shipped policy."),
+    Parameter("policy", "arm_reach", "Policy file (.onnx), or the name of a shipped policy. While active: a hot swap."),
     Parameter("rate", 0.0, "Ticks per second, a whole multiple of the policy's rate; 0 = as trained.", 0.0, 10_000.0),
     Parameter("autostart", False, "Configure and activate at start; a failure ends the process."),
     Parameter("state_wait", 10.0, "How long activation waits for the first usable state, s.", 0.0, 3600.0),
@@ -61,6 +63,8 @@ PARAMETERS = (
     Parameter("stamped_twist", True, "cmd_vel is TwistStamped; false for Twist."),
     Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
     Parameter("timing_log", "", "File (.npz) for the timing of every tick, written when the loop stops."),
+    Parameter("swap_speed", 0.05, "A hot swap waits until all joints are below this share of their limits.", 0.0, 1.0),
+    Parameter("swap_probation", 30.0, "A trip so soon after a hot swap brings the former policy back, s.", 0.0, 3600.0),
     *REALTIME_PARAMETERS,
     Parameter("record", "", "Directory for recordings of every tick, one file (.mcap) per activation; empty for none."),
     Parameter("safety.position_tolerance", 0.01, "Trip this far beyond a position limit, rad.", 0.0, 0.2),
@@ -88,7 +92,8 @@ class PolicyNode(LifecycleNode):
         super().__init__("policy_node")
         self._stop = stop
         self._loop: ControlLoop | None = None
-        self._policy: OnnxPolicy | None = None
+        self._setting = False  # the node itself sets a parameter
+        self._seen_verdict = Verdict()
         declare(self, PARAMETERS)
         self.add_on_set_parameters_callback(self._check_change)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -149,13 +154,14 @@ class PolicyNode(LifecycleNode):
         if value(self, "shadow") and value(self, "guarded"):
             hint = "A policy in shadow commands nobody: there is nothing to guard"
             raise ConfigError(mismatch("parameters", "both shadow and guarded", "one of them", hint=hint))
-        self._policy = policy = OnnxPolicy.open(policy_path(value(self, "policy")))
+        source = value(self, "policy")
+        policy = OnnxPolicy.open(policy_path(source))
         robot, control = policy.manifest.robot, policy.manifest.control
         realtime = Realtime.of(self)
         realtime.prepare()
         own = {field.name: value(self, f"safety.{field.name}") for field in fields(SafetyLimits)[1:]}
-        limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
-        controller = PolicyController(policy, limits, value(self, "rate") or None)
+        self._limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
+        controller = PolicyController(policy, self._limits, value(self, "rate") or None)
         subscribe = self.subscription_type
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"), subscribe)
         self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
@@ -165,8 +171,10 @@ class PolicyNode(LifecycleNode):
         self._guard = GuardWatch(self, value(self, "guard_timeout_periods") * control.period) if guarded else None
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
         self._effort = np.frombuffer(self._message.data)  # writing here writes the message
+        driver = Driver(source, policy, controller, self._make_recorder(policy.manifest, controller))
+        rest_speed = value(self, "swap_speed") * np.array([joint.velocity_limit for joint in robot.joints])
         self._loop = self.loop_type(
-            controller,
+            HotSwap(driver, rest_speed, value(self, "swap_probation")),
             robot,
             self._state,
             self._command,
@@ -177,7 +185,6 @@ class PolicyNode(LifecycleNode):
             command_every=ticks_per_action(controller.rate, control.period),
             guard=self._guard,
             realtime=realtime,
-            recorder=self._make_recorder(policy.manifest, controller, limits),
         )
         self._rate = controller.rate
         self.get_logger().info(
@@ -186,16 +193,30 @@ class PolicyNode(LifecycleNode):
             + (f", in shadow: only on {self._publisher.topic_name}" if value(self, "shadow") else "")
         )
 
-    def _make_recorder(
-        self, manifest: PolicyManifest, controller: PolicyController, limits: SafetyLimits
-    ) -> Recorder | None:
+    def _make_recorder(self, manifest: PolicyManifest, controller: PolicyController) -> Recorder | None:
         directory = value(self, "record")
-        self._recorder = None
-        if directory:
-            complain = self.get_logger().error
-            state, command, shadow = self._state.state, self._command.command, value(self, "shadow")
-            self._recorder = Recorder(directory, manifest, controller, limits, state, command, complain, shadow)
-        return self._recorder
+        if not directory:
+            return None
+        complain = self.get_logger().error
+        state, command, shadow = self._state.state, self._command.command, value(self, "shadow")
+        return Recorder(directory, manifest, controller, self._limits, state, command, complain, shadow)
+
+    def _successor(self, source: str) -> Driver:
+        """Another policy for the same robot and command, opened, checked and rehearsed."""
+        driver, policy = self._loop.swap.driver, OnnxPolicy.open(policy_path(source))
+        for part in ("robot", "command"):
+            found, expected = getattr(policy.manifest, part), getattr(driver.policy.manifest, part)
+            if found != expected:
+                raise ConfigError(mismatch(f"{part} of policy '{source}'", found, expected))
+        found, expected = policy.manifest.control.period, driver.policy.manifest.control.period
+        if found != expected:
+            raise ConfigError(mismatch(f"period of policy '{source}'", f"{found:g} s", f"{expected:g} s"))
+        controller = PolicyController(policy, self._limits, self._rate, predecessor=driver.controller)
+        controller.rehearse(self._state.state, self._command.command)
+        recorder = self._make_recorder(policy.manifest, controller)
+        if recorder is not None:
+            recorder.start()
+        return Driver(source, policy, controller, recorder)
 
     def _activate(self) -> None:
         assert self._loop is not None
@@ -231,9 +252,8 @@ class PolicyNode(LifecycleNode):
             return
         loop.stop()
         self.get_logger().info("stopped: damped, then zero effort")
-        if self._recorder is not None:
-            written, dropped = self._recorder.written, self._recorder.dropped
-            self.get_logger().info(f"recorded {written} ticks, {dropped} dropped: {self._recorder.path}")
+        self._retire(loop.swap.driver)
+        self._report_swap(loop.swap)
         if value(self, "timing_log"):
             loop.timing.save(value(self, "timing_log"), rate=self._rate, **vars(loop.counts))
 
@@ -242,7 +262,6 @@ class PolicyNode(LifecycleNode):
         if self._loop is None:
             return
         self._loop = None
-        self._policy = None
         self._state.destroy()
         self._command.destroy()
         self.destroy_publisher(self._publisher)
@@ -267,10 +286,29 @@ class PolicyNode(LifecycleNode):
         if loop.counts.refused_commands > self._seen_refusals:
             self.get_logger().warning(f"command refused: {loop.refusal}", throttle_duration_sec=1.0)
             self._seen_refusals = loop.counts.refused_commands
+        self._report_swap(loop.swap)
         verdict = loop.verdict
-        if verdict.reason is not None:
+        if verdict.reason is not None and verdict is not self._seen_verdict:
             self.get_logger().error(f"tripped, {verdict.reason.value}: {verdict.detail}. Damping until ~/rearm")
+        self._seen_verdict = verdict
         self._publish_diagnostics()
+
+    def _report_swap(self, swap: HotSwap) -> None:
+        """Says what happened, ends the recordings of policies that drive no more, and keeps the parameter true."""
+        while swap.news:
+            self.get_logger().warning(swap.news.popleft())
+        while swap.retired:
+            self._retire(swap.retired.popleft())
+        if not swap.waiting and value(self, "policy") != swap.driver.source:
+            self._setting = True
+            self.set_parameters([RosParameter("policy", value=swap.driver.source)])
+            self._setting = False
+
+    def _retire(self, driver: Driver) -> None:
+        if driver.recorder is not None:
+            driver.recorder.close()
+            written, dropped = driver.recorder.written, driver.recorder.dropped
+            self.get_logger().info(f"recorded {written} ticks, {dropped} dropped: {driver.recorder.path}")
 
     def _on_estop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._loop is None:
@@ -287,7 +325,7 @@ class PolicyNode(LifecycleNode):
             return response
         loop.rearm()
         # The cause may still be there: two periods of ticks tell.
-        last_tick = loop.counts.ticks + 2 * round(self._rate * self._policy.manifest.control.period)
+        last_tick = loop.counts.ticks + 2 * round(self._rate * loop.swap.driver.policy.manifest.control.period)
         deadline = time.monotonic() + REARM_WAIT_S
         while loop.running and loop.counts.ticks < last_tick and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -296,15 +334,31 @@ class PolicyNode(LifecycleNode):
         response.message = "rearmed, soft start" if response.success else f"tripped again: {verdict.detail}"
         return response
 
-    def _check_change(self, changes: Sequence[object]) -> SetParametersResult:
-        if self._loop is None or all(change.name in ("use_sim_time",) for change in changes):
+    def _check_change(self, changes: Sequence[RosParameter]) -> SetParametersResult:
+        if self._loop is None or self._setting:
             return SetParametersResult(successful=True)
-        return SetParametersResult(successful=False, reason="settings are read by configure: clean up first")
+        if not {change.name for change in changes} <= {"policy", "use_sim_time"}:
+            return SetParametersResult(successful=False, reason="settings are read by configure: clean up first")
+        try:
+            for change in changes:
+                if change.name == "policy":
+                    self._swap_to(change.value)
+        except Exception as error:  # rclpy would end the node
+            return SetParametersResult(successful=False, reason=str(error) or repr(error))
+        return SetParametersResult(successful=True)
+
+    def _swap_to(self, source: str) -> None:
+        if source == self._loop.swap.driver.source:
+            self._loop.propose(None)
+            return
+        if not self._loop.running:
+            raise ConfigError("a hot swap needs an active node; to configure another policy, clean up first")
+        self._loop.propose(self._successor(source))
 
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        message.status.append(loop_status(self.get_fully_qualified_name(), self._loop, self._policy))
+        message.status.append(loop_status(self.get_fully_qualified_name(), self._loop))
         self._diagnostics.publish(message)
 
 
