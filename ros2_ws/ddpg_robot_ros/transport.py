@@ -15,15 +15,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
+from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11 on
 
 EFFORT_TOPIC = "effort_controller/commands"
 GUARDED_TOPIC = "policy/commands"
@@ -195,6 +199,35 @@ class BackgroundExecutor:
         except Exception as error:  # a refused lifecycle transition raises here; serving must go on
             if not self._ending:
                 self._node.get_logger().error(f"request refused: {error}")
+
+
+class Bystander:
+    """A node beside a deployment, in a context of its own, with a thread that serves it; a context manager.
+
+    Args:
+        name: of the node.
+        namespace: ROS namespace of the deployment.
+        domain: ROS domain; None for the environment's.
+
+    Attributes:
+        node: the node.
+    """
+
+    def __init__(self, name: str, namespace: str = "", domain: int | None = None) -> None:
+        avoid_shared_memory()
+        self._context = Context()
+        rclpy.init(args=[], context=self._context, domain_id=domain)
+        self.node = Node(name, context=self._context, namespace=namespace.strip("/"), use_global_arguments=False)
+        self._executor = BackgroundExecutor(self.node)
+
+    def __enter__(self) -> Self:
+        self._executor.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._executor.stop()
+        self.node.destroy_node()
+        self._context.try_shutdown()
 
 
 @contextmanager
