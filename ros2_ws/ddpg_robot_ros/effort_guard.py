@@ -39,9 +39,7 @@ from ddpg_robot_ros.transport import (
     MessageWait,
     Newest,
     StopSignal,
-    serving,
-    start_ros,
-    steady_memory,
+    run_node,
 )
 
 IDLE_WAIT_S = 0.1
@@ -266,15 +264,7 @@ class EffortGuard(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the executable."""
-    stop = start_ros(args)
-    try:
-        node = EffortGuard()
-    except DdpgRobotError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    with serving(node), steady_memory():
-        node.run(stop)
-    return 0
+    return run_node(EffortGuard, args)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from rclpy.node import Node
@@ -29,9 +29,7 @@ from ddpg_robot_ros.transport import (
     STATE_QOS,
     Newest,
     StopSignal,
-    serving,
-    start_ros,
-    steady_memory,
+    run_node,
 )
 
 OUTLIVE_S = 3.0
@@ -145,22 +143,9 @@ class PlantNode(Node):
             self._complaint = text
 
 
-def run(make_node: Callable[[], PlantNode], args: Sequence[str] | None = None) -> int:
-    """Runs a plant until SIGINT or SIGTERM. Returns the exit status."""
-    stop = start_ros(args)
-    try:
-        node = make_node()
-    except DdpgRobotError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    with serving(node), steady_memory():
-        node.run(stop)
-    return 0
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the executable."""
-    return run(PlantNode, args)
+    return run_node(PlantNode, args)
 
 
 if __name__ == "__main__":

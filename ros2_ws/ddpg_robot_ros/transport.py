@@ -26,6 +26,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from ddpg_robot.errors import DdpgRobotError
+
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
 
@@ -276,3 +278,16 @@ def serving(node: Node) -> Iterator[BackgroundExecutor]:
         executor.stop()
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def run_node(make_node: Callable[[], Any], args: Sequence[str] | None) -> int:
+    """Makes a node and lets its ``run(stop)`` have this thread until SIGINT or SIGTERM. Returns the exit status."""
+    stop = start_ros(args)
+    try:
+        node = make_node()
+    except DdpgRobotError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with serving(node), steady_memory():
+        node.run(stop)
+    return 0
