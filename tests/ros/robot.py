@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -123,3 +125,10 @@ class RobotDouble(Operator):
 
     def _on_command(self, message: Float64MultiArray) -> None:
         self.commands.append((time.monotonic(), np.array(message.data)))
+
+
+def set_parameter(robot: Operator, node: str, name: str, value: object) -> str:
+    """Sets a node's parameter; returns why it was refused, empty where it was not."""
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    (result,) = robot.call(SetParameters, f"{node}/set_parameters", request).results
+    return "" if result.successful else result.reason
