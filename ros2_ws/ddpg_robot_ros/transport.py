@@ -25,6 +25,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from ddpg_robot_ros.realtime import ask_for_short_slices
+
 EFFORT_TOPIC = "effort_controller/commands"
 GUARDED_TOPIC = "policy/commands"
 """What the guard takes; it answers on `EFFORT_TOPIC`."""
@@ -227,6 +229,7 @@ def start_ros(args: Sequence[str] | None) -> StopSignal:
         args: command line with ``--ros-args``; None for the process's own.
     """
     avoid_shared_memory()
+    ask_for_short_slices()  # before the middleware starts its threads
     rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return StopSignal()

@@ -1,0 +1,67 @@
+"""Compares the loop's timing with stored figures; run by `.ci/latency-gate`.
+
+No absolute times: each figure is divided by one of a bare loop that runs beside the policy node in the same seconds, on the
+same processors. The bare loop does a fixed piece of work in every tick, by which the node's work is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RCUTILS_LOGGING_MIN_SEVERITY", "WARN")
+
+from ddpg_robot.errors import mismatch
+from ddpg_robot.files import write_json
+from ddpg_robot.policy import shipped_policy
+from ddpg_robot_ros.benchmark.measure import Setting, measure
+
+STORED = Path("docs/benchmarks/latency_gate.json")
+RATE, SECONDS, ROUNDS = 500.0, 10.0, 3
+TOLERANCE = 1.5
+"""A ratio may be so many times the stored one."""
+
+
+def main() -> int:
+    """Measures up to three times, each ratio's best counts; returns the exit code: 1 when one is too high."""
+    rounds: list[dict[str, float]] = []
+    limits = (
+        {name: TOLERANCE * ratio for name, ratio in json.loads(STORED.read_text()).items()} if STORED.exists() else {}
+    )
+    storing = "--store" in sys.argv
+    while len(rounds) < ROUNDS:
+        rounds.append(ratios(measure(shipped_policy("arm_reach"), RATE, SECONDS, Setting(yardstick=True))))
+        print(
+            f"round {len(rounds)}: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in rounds[-1].items()),
+            flush=True,
+        )
+        best = {name: min(one[name] for one in rounds) for name in rounds[0]}
+        too_high = [name for name in best if best[name] > limits.get(name, 0.0)]
+        if not (storing or too_high):
+            print("latency gate: ok")
+            return 0
+    if storing:
+        write_json(STORED, {name: round(statistics.median(one[name] for one in rounds), 3) for name in best})
+        return 0
+    for name in too_high:
+        stored = f"at most {limits[name]:.2f}, which is {TOLERANCE:g} x what is stored"
+        print("latency gate: " + mismatch(name, f"{best[name]:.2f}", stored), file=sys.stderr)
+    return 1
+
+
+def ratios(found: dict[str, Any]) -> dict[str, float]:
+    """What is compared."""
+    loop, bare = found["loop"], found["floor"]
+    return {
+        "lateness p50 / bare loop's": loop["lateness"]["p50"] / bare["lateness"]["p50"],
+        "work p50 / fixed work's": loop["work"]["p50"] / bare["work"]["p50"],
+        "(1 + lost %) / (1 + bare loop's)": (1 + loop["lost_percent"]) / (1 + bare["lost_percent"]),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
