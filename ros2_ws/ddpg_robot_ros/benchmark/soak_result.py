@@ -16,6 +16,7 @@ from ddpg_robot_ros.benchmark.measure import counts, summary
 
 COLUMNS = {"lateness": "lateness", "work": "work", "state_age": "age"}
 """Name of a figure -> field of a recorded tick."""
+KEYS = ("p50", "p99", "p99.9", "max")
 STEPS = ("recorded", "reported", "rearmed")
 """What has to become of an estop that was asked for."""
 WARM_UP_S = 120.0
@@ -44,7 +45,8 @@ def result_of(
         others, reason -> number; ``targets``: whether each is met, None where it was too short to say.
     """
     ticks, trips = _read(files)
-    minute = np.maximum(ticks["time"] - began, 0.0) // 60
+    since = np.maximum(ticks["time"] - began, 0.0)
+    minute = np.minimum(since // 60, max(0, round(since.max(initial=0.0) / 60) - 1))  # less than half a minute is none
     minutes = [
         {"minute": int(one), **_figures({name: ticks[name][minute == one] for name in COLUMNS}, rate)}
         for one in np.unique(minute)
@@ -109,16 +111,17 @@ def _targets(nodes: Mapping[str, dict[str, Any]], estops: Sequence[dict[str, Any
 def table(result: dict[str, Any]) -> str:
     """The result as text."""
     host = result["machine"]
-    keys = ("p50", "p99", "p99.9", "max")
     lines = [
         f"{result['rate']:g} Hz for {result['seconds'] / 60:.1f} min, policy '{result['policy']}', guard, recorder on",
         f"{host['cores']} cores, load average {host['load_average']:.1f} at the start, Python {host['python']}",
         "",
         f"{'':7}{'':9}{'lost':>7}{'lateness, us':>26}{'work, us':>28}{'state age, us':>28}{'memory, MB':>16}",
-        f"{'minute':7}{'ticks':>9}{'%':>7}" + "".join(f"{key:>7}" for key in keys * 3) + f"{'policy':>9}{'guard':>7}",
+        f"{'minute':7}{'ticks':>9}{'%':>7}"
+        + "".join(f"{key:>7}" for key in KEYS * len(COLUMNS))
+        + f"{'policy':>9}{'guard':>7}",
     ]
     for one in [*result["minutes"], {"minute": "all", **result["overall"]}]:
-        cells = [f"{one[name][key] * 1e6:>7.0f}" for name in COLUMNS for key in keys]
+        cells = [f"{one[name][key] * 1e6:>7.0f}" for name in COLUMNS for key in KEYS]
         memory = [_at(node, one["minute"]) for node in result["memory"].values()]
         lines.append(
             f"{one['minute']:<7}{one['ticks']:>9}{one['lost_percent']:>7.2f}{''.join(cells)}  {''.join(memory)}"
@@ -155,22 +158,24 @@ def draw(result: dict[str, Any], path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     figure = new_figure(11.0, 6.4)
-    panels = figure.subplots(2, 2).flat
+    *panels, memory = figure.subplots(2, 2).flat
     minutes = [one["minute"] + 0.5 for one in result["minutes"]]
     for axes, name in zip(panels, COLUMNS):
-        for key, colour in zip(("p50", "p99", "p99.9", "max"), COLOURS):
+        for key, colour in zip(KEYS, COLOURS):
             values = [one[name][key] * 1e6 for one in result["minutes"]]
             axes.plot(minutes, values, color=colour, marker="o", ms=3, lw=1.5, label=key)
         axes.set_yscale("log")
         axes.set_title(f"{name.replace('_', ' ')} by minute, us", fontsize=11)
-        axes.legend(frameon=False, fontsize=8, ncols=4)
-    axes = figure.axes[-1]
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(KEYS), frameon=False)
     for (name, node), colour in zip(result["memory"].items(), COLOURS):
-        axes.plot(np.array(node["seconds"]) / 60, np.array(node["bytes"]) / 1e6, color=colour, lw=1.5, label=name)
-    axes.axvline(WARM_UP_S / 60, color="#888888", ls=":", lw=1.2)
-    axes.set_title("resident memory, MB; dotted: warm-up over", fontsize=11)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8)
+        seconds, size = np.array(node["seconds"]), np.array(node["bytes"]) / 1e6
+        begin = size[seconds >= WARM_UP_S][:1] if seconds.max(initial=0.0) >= WARM_UP_S else size[:1]
+        label = f"{name}: {size[-1]:.1f} MB at the end" if len(size) else name
+        memory.plot(seconds / 60, size - begin, color=colour, lw=1.5, label=label)
+    memory.axvline(WARM_UP_S / 60, color="#888888", ls=":", lw=1.2)
+    memory.axhline(TARGET_BYTES / 1e6, color="#888888", ls=":", lw=1.2)
+    memory.set_title("growth of resident memory since the warm-up, MB", fontsize=11)
+    memory.legend(frameon=False, fontsize=9)
     for axes in figure.axes:
         axes.set_xlabel("minutes")
         axes.set_xlim(0, result["seconds"] / 60)
