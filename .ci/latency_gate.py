@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,24 +27,19 @@ TOLERANCE = 1.5
 
 def main() -> int:
     """Measures up to three times, each ratio's best counts; returns the exit code: 1 when one is too high."""
-    rounds: list[dict[str, float]] = []
-    limits = (
-        {name: TOLERANCE * ratio for name, ratio in json.loads(STORED.read_text()).items()} if STORED.exists() else {}
-    )
     storing = "--store" in sys.argv
+    limits = {} if storing else {name: TOLERANCE * one for name, one in json.loads(STORED.read_text()).items()}
+    rounds: list[dict[str, float]] = []
     while len(rounds) < ROUNDS:
         rounds.append(ratios(measure(shipped_policy("arm_reach"), RATE, SECONDS, Setting(yardstick=True))))
-        print(
-            f"round {len(rounds)}: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in rounds[-1].items()),
-            flush=True,
-        )
+        print(f"round {len(rounds)}:", ", ".join(f"{name} {one:.2f}" for name, one in rounds[-1].items()), flush=True)
         best = {name: min(one[name] for one in rounds) for name in rounds[0]}
-        too_high = [name for name in best if best[name] > limits.get(name, 0.0)]
-        if not (storing or too_high):
+        too_high = [name for name, limit in limits.items() if best[name] > limit]
+        if limits and not too_high:
             print("latency gate: ok")
             return 0
     if storing:
-        write_json(STORED, {name: round(statistics.median(one[name] for one in rounds), 3) for name in best})
+        write_json(STORED, {name: round(ratio, 2) for name, ratio in best.items()})
         return 0
     for name in too_high:
         stored = f"at most {limits[name]:.2f}, which is {TOLERANCE:g} x what is stored"

@@ -64,7 +64,6 @@ def test_each_condition_is_measured_beside_a_floor_of_its_own(spring: Path, caps
         for loop in (result["loop"], result["floor"]):
             assert loop["ticks"] > 100
             assert 0 < loop["lateness"]["p50"] <= loop["lateness"]["p99"] <= loop["lateness"]["max"]
-        assert not result["loop"]["tripped"]
     guard = results["guard"]["guard"]
     assert guard["messages"] > 100
     assert 0 < guard["latency"]["p50"] <= guard["latency"]["max"]
