@@ -23,8 +23,8 @@ MCL_CURRENT, MCL_FUTURE = 1, 2
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}.get(platform.machine())
 """Number of the system call, which Python has no function for."""
 SLICE_NS = 200_000
-"""Processor time that a thread asks for at once: a tick's work, so that it is not cut in two. Linux gives some ms to those
-who do not ask, and 0.1 ms at least."""
+"""Processor time that a thread asks for at once: a tick's work, so that it is not cut in two. Linux gives a ms or
+more to those who do not ask, and 0.1 ms at least."""
 PR_SET_TIMERSLACK = 29
 TIMER_SLACK_NS = 1
 """How much later than asked for the kernel may wake the loop's thread; Linux allows itself 50 µs where nobody says so."""
