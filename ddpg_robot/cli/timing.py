@@ -53,7 +53,7 @@ class Soak:
     estop_every: Annotated[float, arg(metavar="S")] = 60.0
     """Time between two emergency stops, each rearmed, s."""
     record: OutDir = None
-    """Keep the recording in this directory: some 20 MB a minute."""
+    """Keep the recording in this directory: some 5 MB a minute."""
     out: OutFile = None
     """Also write the figures to this JSON file, and their picture beside it."""
 
