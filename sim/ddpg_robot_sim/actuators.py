@@ -64,8 +64,8 @@ class Motors:
             left = self._left
             np.multiply(velocity, self._loss, left)
             np.add(left, self._at_rest, left)
-            np.maximum(left, self._none, left)
-            np.minimum(left, self._asked_size, left)
+            np.maximum(left, self._none, out=left)
+            np.minimum(left, self._asked_size, out=left)
             np.copysign(left, self._asked, self._ctrl)
             self._stands = False
         elif not self._stands:
@@ -73,9 +73,10 @@ class Motors:
             self._stands = True
 
     def hold(self, gain: Array, velocity: Array) -> None:
-        """Damps: ``-gain * velocity`` within the effort limits, without delay."""
+        """Damps: ``-gain * velocity`` within the effort limits, without delay. Commands on their way are forgotten."""
         self._ctrl[:] = np.clip(-gain * velocity, -self._limit, self._limit)
-        self._stands = False
+        self._pending.clear()
+        self._ask(self._ctrl.copy())
 
     def _ask(self, effort: Array) -> None:
         self._asked = effort

@@ -60,8 +60,8 @@ class Hardware:
         self._scratch = mujoco.MjData(model)
         self._nominal = {name: getattr(model, name).copy() for name in CHANGED}
         self._payload = names.index(PAYLOAD)
-        # What can move and has mass; a payload without mass is no link.
-        self._links = np.flatnonzero((model.body_weldid > 0) & (model.body_mass > 0))
+        # What joints move and has mass: no world, no target, no payload without a mass of its own.
+        self._links = np.flatnonzero((model.body_dofnum[model.body_weldid] > 0) & (model.body_mass > 0))
         joints = model.actuator_trnid[:, 0]
         self._dofs = model.jnt_dofadr[joints]
         floating = bool((model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).any())
