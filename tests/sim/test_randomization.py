@@ -209,6 +209,14 @@ def test_every_number_of_a_draw_is_within_its_range():
             assert (np.array(getattr(drawn, name)) <= upper).all()
 
 
+def test_numbers_are_drawn_evenly_over_their_range():
+    rng = np.random.default_rng(0)
+    masses = np.array([draw(Randomization(link_mass=(0.8, 1.6)), rng, 7, 7).link_mass for _ in range(500)])
+    parts = np.histogram(masses, bins=4, range=(0.8, 1.6))[0] / masses.size
+    assert parts == pytest.approx(np.full(4, 0.25), abs=0.03)
+    assert abs(np.corrcoef(masses[:, 0], masses[:, 1])[0, 1]) < 0.2
+
+
 def test_each_draw_starts_from_the_model_and_not_from_the_draw_before():
     env = make("strong")
     untouched = make().model
@@ -227,6 +235,10 @@ def test_heavier_links_are_harder_to_turn_and_weigh_more():
     plain, heavy = fixed(effort_delay_ms=2), fixed(link_mass=1.5)
     assert mass_matrix(heavy) == pytest.approx(1.5 * mass_matrix(plain), rel=1e-9, abs=1e-12)
     assert heavy.data.qfrc_bias == pytest.approx(1.5 * plain.data.qfrc_bias, rel=1e-9, abs=1e-12)
+    # Constants that follow from the masses, which MuJoCo's solver and friction rely on.
+    link = plain.model.body("link1").id
+    assert heavy.model.body_subtreemass[link] == pytest.approx(1.5 * plain.model.body_subtreemass[link])
+    assert (heavy.model.dof_invweight0 < plain.model.dof_invweight0).all()
 
 
 def test_larger_inertia_leaves_the_weight_as_it_is():
@@ -368,6 +380,19 @@ def test_the_state_is_exactly_so_many_physics_steps_old_and_says_so(steps):
         assert env.state.position.tolist() == truth[-1 - steps].tolist()
         assert age == pytest.approx(steps * STEP)
         assert env.data.time - env.state.stamp == pytest.approx(min(age, env.data.time))
+
+
+def test_a_measurement_that_another_has_overtaken_is_not_seen():
+    made, state = sensors(state_delay_ms=2.0, state_jitter_ms=10.0)
+    stamps, ages = [], []
+    for step in range(1, 2000):
+        made.next().stamp = step * STEP
+        ages.append(round(made.measure(state) / STEP))
+        stamps.append(state.stamp)
+    assert (np.diff(stamps) >= 0).all()
+    assert set(ages[10:]) <= {1, 2, 3, 4, 5, 6}
+    assert len(set(ages[10:])) >= 3
+    assert np.array(ages[10:]) * STEP == pytest.approx(STEP * np.arange(11, 2000) - stamps[10:])
 
 
 def test_noise_and_bias_are_as_large_as_they_say():
