@@ -23,7 +23,7 @@ from ddpg_robot.spec import ChainLink, JointSpec, KinematicChain, PolicyInterfac
 from ddpg_robot.state import Command, RobotState
 from ddpg_robot_sim.draw import draw, draw_from
 from ddpg_robot_sim.hardware import Hardware
-from ddpg_robot_sim.randomization import PRESETS, Randomization, randomization
+from ddpg_robot_sim.randomization import PRESETS, Randomization, ranges_of
 
 
 def model_path(name: str) -> Path:
@@ -105,7 +105,7 @@ class RobotTask(gymnasium.Env):
         action_scaling: tuple[np.ndarray, np.ndarray],
         target_relative: bool,
         render_mode: str | None = None,
-        randomize: str | Mapping[str, Any] | Randomization = "off",
+        randomization: str | Mapping[str, Any] | Randomization = "off",
     ) -> None:
         self.model = model
         self.data = mujoco.MjData(model)
@@ -134,7 +134,7 @@ class RobotTask(gymnasium.Env):
         self.randomization: Randomization | None = None
         self._hardware: Hardware | None = None
         self._state_age = 0.0
-        ranges = randomization(randomize, self.presets)
+        ranges = ranges_of(randomization, self.presets)
         if not ranges.changes_nothing:
             self._use_hardware(ranges, limits.state_timeout)
         self._renderer: mujoco.Renderer | None = None

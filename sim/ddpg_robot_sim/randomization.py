@@ -128,9 +128,7 @@ class Randomization:
         return all(getattr(self, n) == (k.nominal, k.nominal) for n, k in kinds().items() if k.nominal is not None)
 
 
-def randomization(
-    setting: str | Mapping[str, Any] | Randomization, presets: Mapping[str, Randomization]
-) -> Randomization:
+def ranges_of(setting: str | Mapping[str, Any] | Randomization, presets: Mapping[str, Randomization]) -> Randomization:
     """What a task's setting means.
 
     Args:

@@ -24,7 +24,7 @@ from ddpg_robot_sim.arm_reach import ArmReach
 from ddpg_robot_sim.base import model_path
 from ddpg_robot_sim.draw import Draw, draw, draw_from
 from ddpg_robot_sim.hardware import CHANGED, PUSH_SECONDS, Hardware
-from ddpg_robot_sim.randomization import PRESETS, Randomization, kinds, randomization
+from ddpg_robot_sim.randomization import PRESETS, Randomization, kinds, ranges_of
 from ddpg_robot_sim.sensors import Sensors
 
 MODES = ("effort", "pd")
@@ -168,7 +168,7 @@ def test_a_run_records_the_ranges_and_not_only_their_name():
     with open_task(ddpg_robot_sim.TASKS["arm_reach"], {"randomization": "default"}) as task:
         described = json.loads(json.dumps(task.describe()))
     assert described["task_kwargs"] == {"randomization": "default"}
-    assert randomization(described["randomization"], PRESETS) == PRESETS["default"]
+    assert ranges_of(described["randomization"], PRESETS) == PRESETS["default"]
     with open_task(ddpg_robot_sim.TASKS["arm_reach"]) as task:
         assert "randomization" not in task.describe()
 
@@ -348,18 +348,18 @@ def test_effort_arrives_exactly_so_many_physics_steps_late(steps):
     assert seen == [0.0] * steps + [3.0] * (8 - steps)
 
 
-def test_jitter_delays_each_command_anew_and_never_brings_an_old_one_back():
+def test_jitter_delays_each_command_anew_and_the_newest_that_has_arrived_counts():
     ctrl = np.zeros(1)
     motors = Motors(np.full(1, 1e6), np.ones(1), STEP, ctrl)
     motors.start(nominal(effort_delay_ms=4.0, effort_jitter_ms=8.0), np.random.default_rng(0))
+    arrivals = np.arange(2000) + np.rint(2 + 4 * np.random.default_rng(0).random(2000))
     ages = []
     for step in range(2000):
         motors.command(np.array([float(step)]), step)
         motors.exert(step, np.zeros(1))
+        assert ctrl[0] == max(np.flatnonzero(arrivals[: step + 1] <= step), default=0)
         ages.append(step - ctrl[0])
-    ages = np.array(ages[10:])
-    assert set(ages) <= {2.0, 3.0, 4.0, 5.0, 6.0}
-    assert len(set(ages)) >= 3
+    assert set(ages[10:]) == {2.0, 3.0, 4.0, 5.0, 6.0}
     assert (np.diff(ages) <= 1).all()  # what is exerted never becomes older than by waiting
 
 
