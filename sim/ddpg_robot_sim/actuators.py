@@ -9,6 +9,9 @@ import numpy as np
 from ddpg_robot.state import Array
 from ddpg_robot_sim.draw import Draw
 
+BLOCK = 256
+"""Commands whose jitter is drawn at once."""
+
 
 class Motors:
     """Delays commands and limits them by speed. Motor strength is in the model's actuator gains.
@@ -28,9 +31,6 @@ class Motors:
         self._velocity_limit = velocity_limit
         self._timestep = timestep
         self._ctrl = ctrl
-        self._left: Array = np.zeros(len(effort_limit))
-        self._asked_size: Array = np.zeros(len(effort_limit))
-        self._loss: Array = np.zeros(len(effort_limit))
         self._none: Array = np.zeros(len(effort_limit))
         self._pending: deque[tuple[int, Array]] = deque()
 
@@ -39,18 +39,22 @@ class Motors:
         self._rng = rng
         self._delay = draw.effort_delay_ms * 1e-3 / self._timestep  # physics steps
         self._jitter = draw.effort_jitter_ms * 1e-3 / self._timestep
+        self._delays = [round(self._delay)]
+        self._turn = 0
         self._pending.clear()
-        self._slope = draw.torque_drop / (1 - draw.corner_speed)
-        self._at_rest = self._limit * (1 + self._slope * draw.corner_speed)  # where the falling lines would begin
+        slope = draw.torque_drop / (1 - draw.corner_speed)
+        self._drops = slope > 0
+        self._fall = slope * self._limit / self._velocity_limit  # N·m per rad/s
+        self._at_rest = self._limit * (1 + slope * draw.corner_speed)  # where the falling lines would begin
         self._slow = (draw.corner_speed * self._velocity_limit.min()) ** 2
         self._ask(self._ctrl.copy())
 
     def command(self, effort: Array, step: int) -> None:
         """Sends a command ``(n,)``, N·m, at this physics step."""
-        delay = self._delay
-        if self._jitter:
-            delay += self._jitter * self._rng.random()
-        arrival = step + round(delay)
+        if self._jitter and self._turn % BLOCK == 0:
+            self._delays = np.rint(self._delay + self._jitter * self._rng.random(BLOCK)).astype(int).tolist()
+        arrival = step + self._delays[self._turn % len(self._delays)]
+        self._turn += 1
         while self._pending and self._pending[-1][0] >= arrival:
             self._pending.pop()  # overtaken
         self._pending.append((arrival, effort.copy()))
@@ -60,13 +64,8 @@ class Motors:
         pending = self._pending
         while pending and pending[0][0] <= step:
             self._ask(pending.popleft()[1])
-        if self._slope and velocity.dot(velocity) > self._slow:  # else no joint is beyond its corner speed
-            left = self._left
-            np.multiply(velocity, self._loss, left)
-            np.add(left, self._at_rest, left)
-            np.maximum(left, self._none, out=left)
-            np.minimum(left, self._asked_size, out=left)
-            np.copysign(left, self._asked, self._ctrl)
+        if self._drops and velocity.dot(velocity) > self._slow:  # else no joint is beyond its corner speed
+            self._ctrl[:] = self._available(velocity)
             self._stands = False
         elif not self._stands:
             self._ctrl[:] = self._asked
@@ -81,7 +80,13 @@ class Motors:
     def _ask(self, effort: Array) -> None:
         self._asked = effort
         self._stands = False  # `ctrl` does not hold it yet
-        if self._slope:
-            np.abs(effort, out=self._asked_size)
-            # Of the torque limit, per rad/s; positive where the joint brakes, which takes nothing from what is asked for.
-            np.multiply(np.sign(effort), -self._slope * self._limit / self._velocity_limit, out=self._loss)
+
+    def _available(self, velocity: Array) -> Array:
+        """What the motors can exert of what they are asked for ``(n,)``."""
+        left = np.sign(self._asked)
+        left *= velocity  # speed in the direction of the torque; negative where the joint brakes, which costs nothing
+        left *= self._fall
+        np.subtract(self._at_rest, left, left)
+        np.maximum(left, self._none, out=left)
+        np.minimum(left, np.abs(self._asked), out=left)
+        return np.copysign(left, self._asked, left)

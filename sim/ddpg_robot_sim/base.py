@@ -5,7 +5,6 @@ A tick in simulation is a tick on the robot: newest state -> control law -> safe
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -176,7 +175,7 @@ class RobotTask(gymnasium.Env):
         else:
             drawn = draw_from(given)
         self._hardware.fit(drawn)
-        return {"randomization": dataclasses.asdict(drawn)}
+        return {"randomization": dict(vars(drawn))}
 
     def read_state(self) -> None:
         """MjData -> `truth` and `state`, at the start of an episode."""

@@ -321,7 +321,7 @@ def test_driving_torque_falls_beyond_the_corner_speed_and_braking_torque_does_no
     motors.start(nominal(corner_speed=0.5, torque_drop=0.4), np.random.default_rng(0))
 
     def exerted(asked, speed):
-        motors.command(np.array([asked, -asked]), 0)
+        motors.command(np.array([asked, -asked], float), 0)
         motors.exert(0, np.array([speed, -speed]))
         assert ctrl[1] == -ctrl[0]
         return ctrl[0]
