@@ -142,7 +142,7 @@ class Plant:
             return 0.0
         before = self.measured.stamp
         age = self._hardware.measure(self.measured)
-        return age if self.measured.stamp > before or age == 0.0 else None
+        return age if self.measured.stamp != before or age == 0.0 else None
 
     @property
     def timestep(self) -> float:
