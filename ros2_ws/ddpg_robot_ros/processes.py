@@ -60,6 +60,11 @@ class NodeProcess:
         return self._process.pid
 
     @property
+    def resident_bytes(self) -> int:
+        """Memory that is in RAM, bytes."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    @property
     def exit_status(self) -> int | None:
         """None while it runs."""
         return self._process.poll()

@@ -23,7 +23,7 @@ from ddpg_robot_ros.benchmark.measure import await_start
 from ddpg_robot_ros.benchmark.soak_result import result_of, table
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.deploy import discovery
-from ddpg_robot_ros.processes import Deployment, NodeProcess, ProcessFailedError, wait_until
+from ddpg_robot_ros.processes import Deployment, ProcessFailedError, wait_until
 from ddpg_robot_ros.transport import StopSignal
 
 WATCHED = ("policy_node", "effort_guard")
@@ -124,7 +124,7 @@ def _run(
         if now >= sample_at:
             sample_at = now + SAMPLE_S
             for name in WATCHED:
-                log.memory[name].append((time.time(), resident_bytes(deployment.nodes[name])))
+                log.memory[name].append((time.time(), deployment.nodes[name].resident_bytes))
         if now >= estop_at and (done := _estop(operator, stop)) is not None:
             estop_at += estop_every
             log.estops.append(done)
@@ -167,11 +167,6 @@ def _until(condition: Callable[[], bool], stop: StopSignal) -> bool:
 def _says(operator: Operator, text: str) -> bool:
     status = operator.status("control loop")
     return status is not None and status.message.startswith(text)
-
-
-def resident_bytes(process: NodeProcess) -> int:
-    """Memory of a process that is in RAM, bytes."""
-    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _show(log: Log, now: float, seconds: float) -> None:
