@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.errors import CommandError, MessageError, ObservationError, mismatch
 from ddpg_robot.incoming import check_point, check_sizes, joint_order
@@ -46,21 +45,6 @@ def read_message(raw: bytes, message_type: type, topic: str) -> Any:
     except Exception:  # rclpy's own exceptions have no public name; Fast CDR's text adds nothing
         found = f"{len(raw):,} bytes that are none"
         raise MessageError(mismatch(topic, found, f"a serialized {message_type.__name__}")) from None
-
-
-def effort_values(raw: bytes, n: int) -> np.ndarray:
-    """The efforts ``(n,)``, N·m, of a serialized Float64MultiArray.
-
-    Raises:
-        MessageError: as `read_message`.
-        CommandError: there are not `n`, or one is not finite.
-    """
-    data = read_message(raw, Float64MultiArray, "effort command").data
-    values = _doubles(data) if len(data) else np.zeros(0)
-    if len(values) != n or not np.isfinite(values).all():
-        found = f"{len(values)} values: {values[:20].tolist()}"
-        raise CommandError(mismatch("effort command", found, f"{n} finite values"))
-    return values
 
 
 def stamp_seconds(stamp: Any) -> float:

@@ -8,7 +8,6 @@ policy file's manifest and runs no policy: neither torch nor ONNX Runtime is loa
 
 from __future__ import annotations
 
-import array
 import math
 import sys
 import time
@@ -28,13 +27,12 @@ from ddpg_robot.errors import DdpgRobotError, mismatch
 from ddpg_robot.policy import read_manifest
 from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason
-from ddpg_robot_ros.convert import effort_values
 from ddpg_robot_ros.diagnostics import status
+from ddpg_robot_ros.effort_command import EffortPublisher, effort_values
 from ddpg_robot_ros.inputs import StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
 from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
 from ddpg_robot_ros.transport import (
-    COMMAND_QOS,
     EFFORT_READER_QOS,
     EFFORT_TOPIC,
     GUARDED_TOPIC,
@@ -95,9 +93,8 @@ class EffortGuard(Node):
         self._commands = self._subscribe(value(self, "commands"))
         self._chosen = self._commands  # by the operator; the guard's own thread turns to it
         self._wait = MessageWait(self, self._commands)
-        self._publisher = self.create_publisher(Float64MultiArray, EFFORT_TOPIC, COMMAND_QOS)
-        self._message = Float64MultiArray(data=array.array("d", bytes(8 * self._n)))
-        self._effort = np.frombuffer(self._message.data)  # writing here writes the message
+        self._publisher = EffortPublisher(self, EFFORT_TOPIC, self._n)
+        self._effort = np.zeros(self._n)
         self._mode = Mode.IDLE
         self._deadline = math.inf
         self._silenced = 0  # publishers that were there when commands stopped
@@ -182,7 +179,7 @@ class EffortGuard(Node):
             self.get_logger().warning(text, throttle_duration_sec=1.0, skip_first=True)  # it may be a matter of ms
             return False
         np.clip(values, -self._limit, self._limit, out=self._effort)
-        self._publisher.publish(self._message)
+        self._publisher.publish(self._effort)
         self._counts["passed"] += 1
         self._counts["clamped"] += bool((self._effort != values).any())
         self._deadline = time.monotonic() + self._timeout
@@ -218,7 +215,7 @@ class EffortGuard(Node):
         self._take_state()
         self._damper.step(self._zero, self._state.state, self._state.age())
         self._effort[:] = self._damper.effort
-        self._publisher.publish(self._message)
+        self._publisher.publish(self._effort)
         self._counts["damped"] += 1
 
     def _farewell(self) -> None:
@@ -230,7 +227,7 @@ class EffortGuard(Node):
         self._effort[:] = 0.0
         for _ in range(ZERO_COMMANDS):
             loop.wait()
-            self._publisher.publish(self._message)
+            self._publisher.publish(self._effort)
 
     def _enter(self, mode: Mode) -> None:
         if mode is not self._mode:
@@ -279,7 +276,7 @@ class EffortGuard(Node):
                 for info in self.get_publishers_info_by_topic(topic)
             )
 
-        others = names(self._publisher.topic_name) - names(self._commands.topic)
+        others = names(self._publisher.publisher.topic_name) - names(self._commands.topic)
         return sorted((others - Counter([self.get_fully_qualified_name()])).elements())
 
     def _publish_diagnostics(self) -> None:
@@ -288,7 +285,7 @@ class EffortGuard(Node):
         rivals = self._rivals()
         if rivals:
             level = DiagnosticStatus.ERROR
-            text += f"; past the guard, {', '.join(rivals)} publish on {self._publisher.topic_name}"
+            text += f"; past the guard, {', '.join(rivals)} publish on {self._publisher.publisher.topic_name}"
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status.append(status(f"{self.get_fully_qualified_name()}: guard", level, text, self._counts))

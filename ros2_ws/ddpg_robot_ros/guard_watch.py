@@ -8,7 +8,9 @@ import time
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
-from ddpg_robot_ros.transport import COMMAND_QOS, EFFORT_READER_QOS, EFFORT_TOPIC, Newest
+from ddpg_robot.state import Array
+from ddpg_robot_ros.effort_command import EffortPublisher
+from ddpg_robot_ros.transport import EFFORT_READER_QOS, EFFORT_TOPIC, Newest
 
 
 class GuardWatch:
@@ -19,14 +21,15 @@ class GuardWatch:
 
     Args:
         node: owner.
+        n_joints: of the robot.
         timeout: silence of the guard after which it counts as dead, s.
     """
 
-    def __init__(self, node: Node, timeout: float) -> None:
+    def __init__(self, node: Node, n_joints: int, timeout: float) -> None:
         self._node = node
         self._timeout = timeout
         self._heard = Newest(node, Float64MultiArray, EFFORT_TOPIC, EFFORT_READER_QOS, raw=True)
-        self._publisher = node.create_publisher(Float64MultiArray, EFFORT_TOPIC, COMMAND_QOS)
+        self._effort = EffortPublisher(node, EFFORT_TOPIC, n_joints)
         self.reset()
 
     def reset(self) -> None:
@@ -48,11 +51,11 @@ class GuardWatch:
         self.lost = True
         return f"effort guard silent for {silence * 1e3:.0f} ms, limit {self._timeout * 1e3:.0f} ms"
 
-    def publish(self, message: Float64MultiArray) -> None:
-        """Commands the robot in the guard's place."""
-        self._publisher.publish(message)
+    def publish(self, effort: Array) -> None:
+        """Commands the robot in the guard's place: ``(n,)``, N·m."""
+        self._effort.publish(effort)
 
     def destroy(self) -> None:
         """Ends subscription and publisher."""
         self._heard.destroy()
-        self._node.destroy_publisher(self._publisher)
+        self._node.destroy_publisher(self._effort.publisher)

@@ -21,6 +21,7 @@ from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.errors import ConfigError, DdpgRobotError, mismatch
 from ddpg_robot.rate import PeriodicLoop
+from ddpg_robot_ros.effort_command import effort_values
 from ddpg_robot_ros.parameters import Parameter, declare, value
 from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, find_model, read_draw
 from ddpg_robot_ros.transport import (
@@ -70,7 +71,7 @@ class PlantNode(Node):
         self._velocity = np.frombuffer(self._message.velocity)
         self._effort = np.frombuffer(self._message.effort)
         self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
-        self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS)
+        self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS, raw=True)
         self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
         self._clock = self.create_publisher(Clock, "/clock", 10) if value(self, "publish_clock") else None
 
@@ -99,12 +100,10 @@ class PlantNode(Node):
         message = self._commands.take()
         now = time.monotonic()
         if message is not None:
-            values = np.frombuffer(message.data) if len(message.data) else np.zeros(0)
-            expected = len(self._plant.joint_names)
-            if len(values) != expected:
-                self._complain(mismatch("effort command", f"{len(values)} values", f"{expected} values"))
-            elif not np.isfinite(values).all():
-                self._complain(mismatch("effort command", values.tolist(), "finite numbers"))
+            try:
+                values = effort_values(message, len(self._plant.joint_names))
+            except DdpgRobotError as error:
+                self._complain(str(error))
             else:
                 self._plant.command(values[self._command_order])
                 self._command_at = now

@@ -6,7 +6,6 @@ The loop is a thread of its own (`ControlLoop`); the executor only serves lifecy
 
 from __future__ import annotations
 
-import array
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
-from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from ddpg_robot.controller import PolicyController, ticks_per_action
@@ -29,13 +27,13 @@ from ddpg_robot.spec import PolicyManifest
 from ddpg_robot.state import Array
 from ddpg_robot_ros.control_loop import ControlLoop
 from ddpg_robot_ros.diagnostics import loop_status
+from ddpg_robot_ros.effort_command import EffortPublisher
 from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.hot_swap import Driver, HotSwap
 from ddpg_robot_ros.inputs import CommandInput, StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
 from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
 from ddpg_robot_ros.transport import (
-    COMMAND_QOS,
     EFFORT_TOPIC,
     GUARDED_TOPIC,
     SHADOW_TOPIC,
@@ -167,10 +165,10 @@ class PolicyNode(LifecycleNode):
         self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
         guarded = value(self, "guarded")
         topic = SHADOW_TOPIC if value(self, "shadow") else GUARDED_TOPIC if guarded else EFFORT_TOPIC
-        self._publisher = self.create_publisher(Float64MultiArray, topic, COMMAND_QOS)
-        self._guard = GuardWatch(self, value(self, "guard_timeout_periods") * control.period) if guarded else None
-        self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
-        self._effort = np.frombuffer(self._message.data)  # writing here writes the message
+        self._effort = EffortPublisher(self, topic, robot.n_joints)
+        self._guard = (
+            GuardWatch(self, robot.n_joints, value(self, "guard_timeout_periods") * control.period) if guarded else None
+        )
         driver = Driver(source, policy, controller, self._make_recorder(policy.manifest, controller))
         rest_speed = value(self, "swap_speed") * np.array([joint.velocity_limit for joint in robot.joints])
         self._loop = self.loop_type(
@@ -190,7 +188,7 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(
             f"policy '{policy.manifest.name}' for {robot.name}: {robot.n_joints} joints, mode {control.mode}, "
             f"policy at {1 / control.period:g} Hz, loop at {controller.rate:g} Hz"
-            + (f", in shadow: only on {self._publisher.topic_name}" if value(self, "shadow") else "")
+            + (f", in shadow: only on {self._effort.publisher.topic_name}" if value(self, "shadow") else "")
         )
 
     def _make_recorder(self, manifest: PolicyManifest, controller: PolicyController) -> Recorder | None:
@@ -264,17 +262,16 @@ class PolicyNode(LifecycleNode):
         self._loop = None
         self._state.destroy()
         self._command.destroy()
-        self.destroy_publisher(self._publisher)
+        self.destroy_publisher(self._effort.publisher)
         if self._guard is not None:
             self._guard.destroy()
 
     # The loop's thread
 
     def _publish(self, effort: Array) -> None:
-        self._effort[:] = effort
-        self._publisher.publish(self._message)
+        self._effort.publish(effort)
         if self._guard is not None and self._guard.lost:
-            self._guard.publish(self._message)
+            self._guard.publish(effort)
 
     # The executor's thread
 

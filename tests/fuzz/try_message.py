@@ -14,7 +14,8 @@ from sensor_msgs.msg import Imu
 from ddpg_robot.safety import SafetyFilter, SafetyLimits
 from ddpg_robot.spec import CommandSpec, JointSpec, RobotSpec
 from ddpg_robot.state import Command, RobotState
-from ddpg_robot_ros.convert import ImuReader, JointStateReader, PointReader, TwistReader, effort_values, read_message
+from ddpg_robot_ros.convert import ImuReader, JointStateReader, PointReader, TwistReader, read_message
+from ddpg_robot_ros.effort_command import effort_values
 
 ROBOT = RobotSpec("three", tuple(JointSpec(name, 9.0, 2.0, -2.0, 2.0, 1.0, 1e3) for name in JOINTS), True, False)
 FLOATING = two_joint_robot(floating_base=True)

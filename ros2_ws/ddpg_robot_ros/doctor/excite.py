@@ -7,7 +7,6 @@ wrong answer ends in zero effort.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import math
 import time
@@ -16,7 +15,6 @@ from collections.abc import Callable
 import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
-from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.errors import DdpgRobotError
 from ddpg_robot.rate import PeriodicLoop
@@ -27,8 +25,9 @@ from ddpg_robot_ros.doctor.joints import Recording
 from ddpg_robot_ros.doctor.listen import Interrupted
 from ddpg_robot_ros.doctor.pulses import CHECK, MOVED_RAD, Excitation, Pulse, pulse_finding, wrong
 from ddpg_robot_ros.doctor.timing import TIMEOUT_PERIODS
+from ddpg_robot_ros.effort_command import EffortPublisher
 from ddpg_robot_ros.inputs import StateInput
-from ddpg_robot_ros.transport import COMMAND_QOS, EFFORT_TOPIC, steady_memory
+from ddpg_robot_ros.transport import EFFORT_TOPIC, steady_memory
 
 DAMPING_SHARE = 0.25
 """Damping of joints that are not known to be right, as a fraction of their pulse."""
@@ -73,9 +72,7 @@ class Exciter:
         limits = SafetyLimits(state_timeout=self._timeout, soft_start=0.0)
         self._filter = SafetyFilter(robot, limits, self._period)
         self._state = StateInput(node, robot, extra_joints, "stamp")
-        self._publisher = node.create_publisher(Float64MultiArray, EFFORT_TOPIC, COMMAND_QOS)
-        self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
-        self._effort = np.frombuffer(self._message.data)  # writing here writes the message
+        self._publisher = EffortPublisher(node, EFFORT_TOPIC, robot.n_joints)
         self._limit = np.array([joint.effort_limit for joint in robot.joints])
         self._fastest = FASTEST * np.array([joint.velocity_limit for joint in robot.joints])
         self._middle = np.array([(joint.position_lower + joint.position_upper) / 2 for joint in robot.joints])
@@ -108,7 +105,7 @@ class Exciter:
             trouble = str(error)
         finally:
             self._state.destroy()
-            self._node.destroy_publisher(self._publisher)
+            self._node.destroy_publisher(self._publisher.publisher)
         finding = pulse_finding(pulses, self._robot)
         if trouble and not (pulses and wrong(pulses[-1], self._robot)):
             finding = fail(CHECK, f"{trouble} (after {len(pulses)} pulses)", "a robot that obeys", "Find out why first")
@@ -123,7 +120,7 @@ class Exciter:
     def _await(self) -> None:
         """Waits for the state and for the controller to be connected; commands nothing."""
         deadline = time.monotonic() + START_WAIT_S
-        while not (self._publisher.get_subscription_count() and math.isfinite(self._state.age())):
+        while not (self._publisher.publisher.get_subscription_count() and math.isfinite(self._state.age())):
             self._take()
             if self._stopped():
                 raise Interrupted
@@ -205,8 +202,7 @@ class Exciter:
         self._take()
         state = self._state.state
         self._filter.step(proposed, state, self._state.age())
-        np.clip(self._filter.effort, -self._cap, self._cap, out=self._effort)  # a trip's damping is bounded too
-        self._publisher.publish(self._message)
+        self._publisher.publish(np.clip(self._filter.effort, -self._cap, self._cap))  # a trip's damping is bounded too
         if self._filter.tripped:
             if self._filter.reason is not TripReason.STALE_STATE:
                 raise Stopped(f"safety filter: {self._filter.reason.value}, {self._filter.detail}")
@@ -232,6 +228,6 @@ class Exciter:
             self._take()
             self._filter.step(np.zeros(len(bound)), self._state.state, self._state.age())
             braking = damp and tick * self._period < FAREWELL_S
-            self._effort[:] = np.clip(self._filter.effort, -bound, bound) if braking else 0.0
-            self._publisher.publish(self._message)
-        self._publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+            largest = bound if braking else 0.0 * bound
+            self._publisher.publish(np.clip(self._filter.effort, -largest, largest))
+        self._publisher.publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
