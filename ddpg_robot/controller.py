@@ -82,9 +82,13 @@ class PolicyController:
         """
         if self.phase == 0:
             self.builder.build(state, command, self.effort)
-            self.output = self._policy.run()
+            self.output = self.act(state)
         self.phase = (self.phase + 1) % self._ticks
         return self.safety.step(self._law.effort(self.output, state), state, state_age)
+
+    def act(self, state: RobotState) -> Float32:
+        """The policy's output for what was built last ``(n,)``, N·m or rad; a buffer that the next call overwrites."""
+        return self._policy.run()
 
     def drive(self, state: RobotState, command: Command, state_age: float, waiting: bool) -> Verdict:
         """One tick of a deployment: damped while tripped, or while nobody has asked for anything; else as `step`.

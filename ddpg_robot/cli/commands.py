@@ -151,6 +151,8 @@ class Export:
     """Observations on which the graph must agree with torch."""
     seed: int = 0
     """Seed of the samples."""
+    exploration_limit: float = 0.1
+    """Online learning: largest exploration torque, as a share of each joint's effort limit; 0 forbids it for ever."""
 
     def __call__(self) -> int:
         """Exports; returns the exit code."""
@@ -158,7 +160,7 @@ class Export:
         import_tasks()
         from ddpg_robot_export.exporter import export_run
 
-        manifest = export_run(self.run, self.out, name=self.name, samples=self.samples, seed=self.seed)
+        manifest = export_run(self.run, self.out, self.name, self.samples, self.seed, self.exploration_limit)
         error, samples = manifest.parity.max_abs_error, manifest.parity.samples
         print(f"Wrote {self.out}. Parity: {error:.1e} of the output range on {samples} samples.")
         print(f"Next: ddpg-robot evaluate {self.out}, ddpg-robot deploy {self.out}")
