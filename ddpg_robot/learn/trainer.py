@@ -47,6 +47,8 @@ def train(config: TrainConfig) -> Path:
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
         # Weights that decay towards zero end in numbers that are 200 times slower to multiply.
+        for kind in (np.float32, np.float64):
+            np.finfo(kind)  # numpy looks at denormals once; before 2.3 it warns where they are flushed
         torch.set_flush_denormal(True)
         stack.callback(torch.set_flush_denormal, False)
         task, *others = (
