@@ -134,8 +134,9 @@ class Training:
     def _run_episodes(self) -> None:
         """One episode in each environment, a step of each in turn, with learning after every step."""
         running = self.rollouts
+        progress = self.step / self.config.steps
         for number, rollout in enumerate(running, self.episode):
-            self.agent.normalizer.observe(rollout.reset(self.config.seed, number))
+            self.agent.normalizer.observe(rollout.reset(self.config.seed, number, progress))
         while running and self.step < self.config.steps:
             if self.stop.overdue:
                 return

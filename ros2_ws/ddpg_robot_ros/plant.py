@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
 
-from ddpg_robot.errors import ConfigError, JointMappingError, mismatch
+from ddpg_robot.errors import ConfigError, JointMappingError, MissingExtraError, mismatch
+from ddpg_robot.state import RobotState
 
 MAX_CATCH_UP_S = 0.1
 """A plant that was held up longer than this lets the lost time go instead of racing after it."""
@@ -35,22 +38,40 @@ def find_model(text: str) -> Path:
     return shipped[text]
 
 
+def read_draw(text: str) -> dict[str, Any] | None:
+    """A draw of a domain randomisation: JSON, or a file of it; None for an empty text.
+
+    Raises:
+        ConfigError: neither a file nor JSON.
+    """
+    if not text:
+        return None
+    try:
+        content = text if text.lstrip().startswith("{") else Path(text).expanduser().read_text()
+        return dict(json.loads(content))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(mismatch("draw", f"{text[:80]!r} ({error})", "a JSON object, or a file of one")) from None
+
+
 class Plant:
     """A robot of torque motors on hinges, stepped in real time.
 
     Args:
         model: path of the MJCF.
         gravity_compensation: False switches off what the model's ``gravcomp`` does.
+        draw: the robot that an episode of a task with domain randomisation had: ``info["randomization"]``.
 
     Attributes:
         joint_names: actuated joints in the model's order; all arrays are in this order.
         applied: effort that the motors exerted in the last step ``(n,)``, N·m.
+        measured: what the sensors said in the last `measure`.
 
     Raises:
-        ConfigError: MuJoCo cannot read the model, or an actuator is no torque motor on a hinge.
+        ConfigError: MuJoCo cannot read the model, an actuator is no torque motor on a hinge, or the draw is for another robot.
+        MissingExtraError: a draw, and no ddpg_robot_sim.
     """
 
-    def __init__(self, model: Path, gravity_compensation: bool = True) -> None:
+    def __init__(self, model: Path, gravity_compensation: bool = True, draw: Mapping[str, Any] | None = None) -> None:
         try:
             self._model = mujoco.MjModel.from_xml_path(str(model))
         except ValueError as error:
@@ -66,6 +87,8 @@ class Plant:
         self._hold_gain = self._hold_damping()
         self._command: np.ndarray | None = None
         self.applied = np.zeros(len(joints))
+        self.measured = RobotState(len(joints))
+        self._hardware = None if draw is None else self._drawn(draw)
         self.reset()
 
     def reset(self) -> None:
@@ -74,7 +97,7 @@ class Plant:
             mujoco.mj_resetDataKeyframe(self._model, self._data, 0)
         else:
             mujoco.mj_resetData(self._model, self._data)
-        mujoco.mj_forward(self._model, self._data)
+        self._begin()
 
     def place(self, names: Sequence[str], position: Sequence[float]) -> None:
         """Moves the robot into a pose, at rest; joints not named stay.
@@ -89,16 +112,20 @@ class Plant:
         where = [self.joint_names.index(name) for name in names]
         self._data.qpos[self._qpos[where]] = position
         self._data.qvel[:] = 0.0
-        mujoco.mj_forward(self._model, self._data)
+        self._begin()
 
     def command(self, effort: np.ndarray | None) -> None:
         """Effort to exert from the next step on ``(n,)``, N·m; None holds by damping."""
         self._command = None if effort is None else np.clip(effort, -self._limit, self._limit)
+        if self._hardware is not None and self._command is not None:
+            self._hardware.command(self._command)
 
     def advance(self, seconds: float) -> int:
         """Steps the physics by whole steps, at most `seconds`. Returns the number of steps."""
         steps = int(seconds / self.timestep + 1e-6)
-        for _ in range(steps):
+        if self._hardware is not None:
+            self._hardware.advance(steps, self._hold_gain if self._command is None else None)
+        for _ in range(steps if self._hardware is None else 0):
             if self._command is None:
                 damping = -self._hold_gain * self._data.qvel[self._qvel]
                 self._data.ctrl[:] = np.clip(damping, -self._limit, self._limit)
@@ -107,6 +134,15 @@ class Plant:
             mujoco.mj_step(self._model, self._data)
         self.applied[:] = self._data.qfrc_actuator[self._qvel]
         return steps
+
+    def measure(self) -> float | None:
+        """Fills `measured`. Returns its age, s; None where nothing new has come (a draw may lose or delay it)."""
+        if self._hardware is None:
+            self._read(self.measured)
+            return 0.0
+        before = self.measured.stamp
+        age = self._hardware.measure(self.measured)
+        return age if self.measured.stamp != before or age == 0.0 else None
 
     @property
     def timestep(self) -> float:
@@ -128,6 +164,35 @@ class Plant:
         """Joint velocities ``(n,)``, rad/s."""
         return np.asarray(self._data.qvel[self._qvel])
 
+    def _begin(self) -> None:
+        mujoco.mj_forward(self._model, self._data)
+        if self._hardware is not None:
+            self._hardware.start()
+
+    def _read(self, state: RobotState) -> None:
+        state.position[:] = self.position
+        state.velocity[:] = self.velocity
+        state.stamp = self.time
+
+    def _drawn(self, draw: Mapping[str, Any]) -> Any:
+        """The hardware of a draw: the very code of the simulated tasks."""
+        try:
+            from ddpg_robot_sim.draw import draw_from
+            from ddpg_robot_sim.hardware import Hardware
+        except ModuleNotFoundError as error:
+            hint = 'pip install "ddpg-robot[sim]"'
+            raise MissingExtraError(
+                mismatch("installed packages", f"no {error.name}", "extra sim", hint=hint)
+            ) from None
+        velocity_limit = self._numeric("velocity_limit")
+        if velocity_limit is None:
+            raise ConfigError(
+                mismatch("custom numeric 'velocity_limit' of the model", "none", f"{self._model.nu} values")
+            )
+        hardware = Hardware(self._model, self._data, velocity_limit, self._read)
+        hardware.fit(draw_from(draw))
+        return hardware
+
     def _joints(self) -> np.ndarray:
         model = self._model
         joints = model.actuator_trnid[:, 0]
@@ -144,8 +209,13 @@ class Plant:
         return np.asarray(joints)
 
     def _hold_damping(self) -> np.ndarray:
+        damping = self._numeric("trip_damping")
+        return HOLD_FRACTION * self._limit if damping is None else damping
+
+    def _numeric(self, key: str) -> np.ndarray | None:
+        """A custom numeric of the model with a value for each joint, None where it has none."""
         model = self._model
         names = [model.numeric(i).name for i in range(model.nnumeric)]
-        if "trip_damping" in names and len(model.numeric("trip_damping").data) == model.nu:
-            return np.array(model.numeric("trip_damping").data)
-        return HOLD_FRACTION * self._limit
+        if key in names and len(model.numeric(key).data) == model.nu:
+            return np.array(model.numeric(key).data)
+        return None

@@ -22,7 +22,7 @@ from std_msgs.msg import Float64MultiArray
 from ddpg_robot.errors import ConfigError, DdpgRobotError, mismatch
 from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot_ros.parameters import Parameter, declare, value
-from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, find_model
+from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, find_model, read_draw
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_READER_QOS,
@@ -41,6 +41,9 @@ PARAMETERS = (
     Parameter("command_order", [""], "Order of the joints in commands; [''] = the model's."),
     Parameter("gravity_compensation", True, "False switches off the gravity compensation that the model has."),
     Parameter("command_timeout", 0.1, "Hold by damping when commands are older than this, s.", 0.001, 60.0),
+    Parameter(
+        "draw", "", "The robot of an episode with domain randomisation: JSON, or a file of it; empty = the model."
+    ),
     Parameter("publish_clock", False, "Publish /clock and stamp with simulated time."),
 )
 
@@ -51,7 +54,8 @@ class PlantNode(Node):
     def __init__(self) -> None:
         super().__init__("plant_node")
         declare(self, PARAMETERS)
-        self._plant = Plant(find_model(value(self, "model")), value(self, "gravity_compensation"))
+        drawn = read_draw(value(self, "draw"))
+        self._plant = Plant(find_model(value(self, "model")), value(self, "gravity_compensation"), drawn)
         names = self._plant.joint_names
         self._state_order = self._order("joint_order")
         self._command_order = np.argsort(self._order("command_order"))
@@ -117,16 +121,20 @@ class PlantNode(Node):
             self._complain(str(error))
 
     def _publish(self) -> None:
-        order, message = self._state_order, self._message
-        self._position[:] = self._plant.position[order]
-        self._velocity[:] = self._plant.velocity[order]
-        self._effort[:] = self._plant.applied[order]
         nanoseconds = time.time_ns() if self._clock is None else round(self._plant.time * 1e9)
-        stamp = message.header.stamp
+        stamp = self._message.header.stamp
         stamp.sec, stamp.nanosec = divmod(nanoseconds, 1_000_000_000)
         if self._clock is not None:
             self._clock.publish(Clock(clock=stamp))
-        self._states.publish(message)
+        age = self._plant.measure()
+        if age is None:  # the measurement is lost, or still on its way
+            return
+        order, measured = self._state_order, self._plant.measured
+        self._position[:] = measured.position[order]
+        self._velocity[:] = measured.velocity[order]
+        self._effort[:] = self._plant.applied[order]
+        stamp.sec, stamp.nanosec = divmod(nanoseconds - round(age * 1e9), 1_000_000_000)
+        self._states.publish(self._message)
 
     def _order(self, parameter: str) -> np.ndarray:
         """Indices of the model's joints in the order that a parameter names."""

@@ -27,6 +27,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from ddpg_robot.errors import DdpgRobotError
+from ddpg_robot_ros.realtime import ask_for_short_slices
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
@@ -262,6 +263,7 @@ def start_ros(args: Sequence[str] | None) -> StopSignal:
         args: command line with ``--ros-args``; None for the process's own.
     """
     avoid_shared_memory()
+    ask_for_short_slices()  # before the middleware starts its threads
     rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return StopSignal()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,21 @@ def started(
     """A node of this package, or another module with dots in its name, in a process of its own."""
     name = module if "." in module else f"ddpg_robot_ros.{module}"
     return NodeProcess(module, ["-m", name, *ros_arguments(parameters, remaps)], environment)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(one) for one in text.split()]
+
+
+def alive(pid: int) -> bool:
+    """True while a process has not ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 class RobotDouble(Operator):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros.robot import WAIT_S
+from ros.robot import WAIT_S, alive, children
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -210,16 +210,3 @@ def test_a_trial_measures_what_evaluation_measures(spring: Path, tmp_path: Path)
 def test_targets_of_the_wrong_shape_are_refused(spring: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected an array \(m, 3\)"):
         run_trial(spring, np.zeros((3, 2)))
-
-
-def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(one) for one in text.split()]
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
