@@ -65,6 +65,7 @@ class Explorer:
         rng: source of the noise.
 
     Attributes:
+        active: False: no noise, until somebody sets it again (any thread).
         noise: what the last run of the policy was given ``(n,)``, N·m; the same buffer at every call.
 
     Raises:
@@ -80,9 +81,8 @@ class Explorer:
         cap: float,
         rng: np.random.Generator,
     ) -> None:
-        if settings.share > cap:
-            expected = f"at most {cap:g}, what the policy file allows" if cap else "none: the policy file allows none"
-            raise ConfigError(mismatch("exploration share", settings.share, expected))
+        self._share = settings.share
+        self.check(cap)
         n = robot.n_joints
         effort, velocity, lower, upper = (
             np.array([getattr(joint, name) for joint in robot.joints])
@@ -105,7 +105,14 @@ class Explorer:
         self._process: Array = np.zeros(n)
         self._draw: Array = np.zeros(n)
         self._output: Float32 = np.zeros(n, np.float32)
+        self.active = True
         self.noise: Array = np.zeros(n)
+
+    def check(self, cap: float) -> None:
+        """Raises ConfigError where a policy file allows less than is asked for."""
+        if self._share > cap:
+            expected = f"at most {cap:g}, what the policy file allows" if cap else "none: the policy file allows none"
+            raise ConfigError(mismatch("exploration share", self._share, expected))
 
     def reset(self) -> None:
         """Forgets the noise: an episode begins, and it grows from zero."""
@@ -124,7 +131,7 @@ class Explorer:
         process += self._spread * self._draw
         np.clip(process / DEVIATIONS, -1.0, 1.0, out=noise)
         noise *= self._largest
-        noise *= self.freedom(state)
+        noise *= self.freedom(state) if self.active else 0.0
         self._output[:] = output + noise * self._per_effort
         return self._output
 

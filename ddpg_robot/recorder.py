@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpg_robot import __version__
 from ddpg_robot.cdr import CDR_HEADER
@@ -159,8 +160,10 @@ class Recorder:
         state: the buffers that it reads; likewise `command`.
         complain: takes one line when something went wrong (the writer's thread).
         shadow: the efforts go to nobody.
+        stream: takes rows of the layout as soon as they are on disk (the writer's thread); None where nobody listens.
 
     Attributes:
+        layout: fields of a tick.
         path: the file.
         written: ticks on disk, or on their way there.
 
@@ -178,6 +181,7 @@ class Recorder:
         command: Command,
         complain: Callable[[str], None],
         shadow: bool = False,
+        stream: Callable[[NDArray[Any]], None] | None = None,
     ) -> None:
         mcap_library("writer")
         self._directory = Path(directory).expanduser()
@@ -187,10 +191,12 @@ class Recorder:
             raise RecordingError(mismatch(f"record: {directory}", error.strerror, "a directory")) from None
         if not os.access(self._directory, os.W_OK):
             raise RecordingError(mismatch(f"record: {directory}", "no permission to write", "a directory to write in"))
-        self._layout = TickLayout.of(manifest.interface)
+        self.layout = TickLayout.of(manifest.interface)
+        self._row = np.dtype([("frame", "V", FRAME.size), ("tick", self.layout.dtype)])
+        self._stream = stream
         self._complain = complain
         capacity = max(256, round(RING_SECONDS * controller.rate))
-        self._ring_of = (controller, state, command, self._layout, capacity)
+        self._ring_of = (controller, state, command, self.layout, capacity)
         self._name = "".join(char if char.isalnum() or char in "-_" else "_" for char in manifest.name)[:60]
         self._session = Session(
             SCHEMA,
@@ -246,7 +252,7 @@ class Recorder:
         _give_way()
         try:
             with self.path.open("wb") as file:
-                self._write(RecordingWriter(file, self._session, self._layout))
+                self._write(RecordingWriter(file, self._session, self.layout))
                 file.flush()
                 os.fsync(file.fileno())
         except Exception as error:  # whatever it is, it must not reach the robot
@@ -278,6 +284,8 @@ class Recorder:
                 before = verdict
             writer.add(block, trips)
             self.written += len(verdicts)
+            if self._stream is not None:
+                self._stream(np.frombuffer(block, self._row)["tick"])
             taken = ring.take()
         return before
 

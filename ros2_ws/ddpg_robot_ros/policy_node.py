@@ -22,6 +22,7 @@ from std_srvs.srv import Trigger
 
 from ddpg_robot.controller import PolicyController, ticks_per_action
 from ddpg_robot.errors import ConfigError, DdpgRobotError, JointMappingError, mismatch
+from ddpg_robot.exploration import ExplorationSettings, Explorer, ExploringController
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recorder import Recorder
 from ddpg_robot.safety import SafetyLimits, TripReason, Verdict
@@ -34,6 +35,7 @@ from ddpg_robot_ros.hot_swap import Driver, HotSwap
 from ddpg_robot_ros.inputs import CommandInput, StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
 from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
+from ddpg_robot_ros.tick_stream import TickStream
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_TOPIC,
@@ -63,6 +65,9 @@ PARAMETERS = (
     Parameter("stamped_twist", True, "cmd_vel is TwistStamped; false for Twist."),
     Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
     Parameter("timing_log", "", "File (.npz) for the timing of every tick, written when the loop stops."),
+    Parameter("online", False, "Explore, and publish every tick on ~/ticks for a learner; needs `record`."),
+    Parameter("exploration.share", 0.05, "Largest noise of a joint, as a share of its effort limit.", 0.001, 0.5),
+    Parameter("exploration.correlation_time", 0.15, "How long the noise remembers itself, s.", 0.01, 10.0),
     Parameter("swap_speed", 0.05, "A hot swap waits until all joints are below this share of their limits.", 0.0, 1.0),
     Parameter("swap_probation", 30.0, "A trip so soon after a hot swap brings the former policy back, s.", 0.0, 3600.0),
     *REALTIME_PARAMETERS,
@@ -161,7 +166,8 @@ class PolicyNode(LifecycleNode):
         realtime.prepare()
         own = {field.name: value(self, f"safety.{field.name}") for field in fields(SafetyLimits)[1:]}
         self._limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
-        controller = PolicyController(policy, self._limits, value(self, "rate") or None)
+        self._explorer = self._make_explorer(policy.manifest)
+        controller = self._make_controller(policy, value(self, "rate") or None)
         subscribe = self.subscription_type
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"), subscribe)
         self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
@@ -197,9 +203,37 @@ class PolicyNode(LifecycleNode):
         directory = value(self, "record")
         if not directory:
             return None
-        complain = self.get_logger().error
         state, command, shadow = self._state.state, self._command.command, value(self, "shadow")
-        return Recorder(directory, manifest, controller, self._limits, state, command, complain, shadow)
+        ticks = self._ticks
+        stream = None if ticks is None else lambda rows: ticks.send(rows, recorder.path.stem)
+        recorder = Recorder(
+            directory, manifest, controller, self._limits, state, command, self._complain, shadow, stream
+        )
+        return recorder
+
+    def _make_explorer(self, manifest: PolicyManifest) -> Explorer | None:
+        """Who adds noise, where learning is wanted."""
+        self._ticks = None
+        if not value(self, "online"):
+            return None
+        if value(self, "shadow") or not value(self, "record"):
+            expected = "a directory in `record`, and no shadow: what is learnt from was done, and is on disk"
+            found = f"record '{value(self, 'record')}', shadow {value(self, 'shadow')}"
+            raise ConfigError(mismatch("parameters of online learning", found, expected))
+        settings = ExplorationSettings(value(self, "exploration.share"), value(self, "exploration.correlation_time"))
+        rng = np.random.default_rng()
+        cap = manifest.exploration_limit
+        explorer = Explorer(manifest.robot, manifest.control, self._limits, settings, cap, rng)
+        self._ticks = TickStream(self)
+        return explorer
+
+    def _make_controller(
+        self, policy: OnnxPolicy, rate: float | None, predecessor: PolicyController | None = None
+    ) -> PolicyController:
+        if self._explorer is None:
+            return PolicyController(policy, self._limits, rate, predecessor)
+        self._explorer.check(policy.manifest.exploration_limit)
+        return ExploringController(self._explorer, policy, self._limits, rate, predecessor)
 
     def _successor(self, source: str) -> Driver:
         """Another policy for the same robot and command, opened, checked and rehearsed."""
@@ -211,7 +245,7 @@ class PolicyNode(LifecycleNode):
         found, expected = policy.manifest.control.period, driver.policy.manifest.control.period
         if found != expected:
             raise ConfigError(mismatch(f"period of policy '{source}'", f"{found:g} s", f"{expected:g} s"))
-        controller = PolicyController(policy, self._limits, self._rate, predecessor=driver.controller)
+        controller = self._make_controller(policy, self._rate, driver.controller)
         controller.rehearse(self._state.state, self._command.command)
         recorder = self._make_recorder(policy.manifest, controller)
         if recorder is not None:
@@ -221,6 +255,8 @@ class PolicyNode(LifecycleNode):
     def _activate(self) -> None:
         assert self._loop is not None
         self._await_state()
+        if self._explorer is not None:
+            self._explorer.active = True
         self._loop.start()
         self.get_logger().info(f"active; waiting for a command on {self._command.topic}")
         if self._loop.tripped:
@@ -267,6 +303,16 @@ class PolicyNode(LifecycleNode):
         self.destroy_publisher(self._publisher)
         if self._guard is not None:
             self._guard.destroy()
+        if self._ticks is not None:
+            self._ticks.destroy()
+
+    # The recorder's thread
+
+    def _complain(self, text: str) -> None:
+        self.get_logger().error(text)
+        if self._explorer is not None and self._explorer.active:
+            self._explorer.active = False
+            self.get_logger().error("exploration ends: what cannot be recorded cannot be learnt from")
 
     # The loop's thread
 
