@@ -20,22 +20,19 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from ddpg_robot.controller import PolicyController, ticks_per_action
+from ddpg_robot.controller import ticks_per_action
 from ddpg_robot.errors import ConfigError, DdpgRobotError, JointMappingError, mismatch
-from ddpg_robot.exploration import ExplorationSettings, Explorer, ExploringController
 from ddpg_robot.policy import OnnxPolicy
-from ddpg_robot.recorder import Recorder
 from ddpg_robot.safety import SafetyLimits, TripReason, Verdict
-from ddpg_robot.spec import PolicyManifest
 from ddpg_robot.state import Array
 from ddpg_robot_ros.control_loop import ControlLoop
 from ddpg_robot_ros.diagnostics import loop_status
+from ddpg_robot_ros.drivers import DriverMaker
 from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.hot_swap import Driver, HotSwap
 from ddpg_robot_ros.inputs import CommandInput, StateInput
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
 from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
-from ddpg_robot_ros.tick_stream import TickStream
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_TOPIC,
@@ -165,9 +162,9 @@ class PolicyNode(LifecycleNode):
         realtime = Realtime.of(self)
         realtime.prepare()
         own = {field.name: value(self, f"safety.{field.name}") for field in fields(SafetyLimits)[1:]}
-        self._limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
-        self._explorer = self._make_explorer(policy.manifest)
-        controller = self._make_controller(policy, value(self, "rate") or None)
+        limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
+        self._drivers = DriverMaker(self, policy.manifest, limits)
+        controller = self._drivers.controller(policy, value(self, "rate") or None)
         subscribe = self.subscription_type
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"), subscribe)
         self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
@@ -177,7 +174,7 @@ class PolicyNode(LifecycleNode):
         self._guard = GuardWatch(self, value(self, "guard_timeout_periods") * control.period) if guarded else None
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
         self._effort = np.frombuffer(self._message.data)  # writing here writes the message
-        driver = Driver(source, policy, controller, self._make_recorder(policy.manifest, controller))
+        driver = self._drivers.driver(source, policy, controller, self._state, self._command)
         rest_speed = value(self, "swap_speed") * np.array([joint.velocity_limit for joint in robot.joints])
         self._loop = self.loop_type(
             HotSwap(driver, rest_speed, value(self, "swap_probation")),
@@ -199,64 +196,10 @@ class PolicyNode(LifecycleNode):
             + (f", in shadow: only on {self._publisher.topic_name}" if value(self, "shadow") else "")
         )
 
-    def _make_recorder(self, manifest: PolicyManifest, controller: PolicyController) -> Recorder | None:
-        directory = value(self, "record")
-        if not directory:
-            return None
-        state, command, shadow = self._state.state, self._command.command, value(self, "shadow")
-        ticks = self._ticks
-        stream = None if ticks is None else lambda rows: ticks.send(rows, recorder.path.stem)
-        recorder = Recorder(
-            directory, manifest, controller, self._limits, state, command, self._complain, shadow, stream
-        )
-        return recorder
-
-    def _make_explorer(self, manifest: PolicyManifest) -> Explorer | None:
-        """Who adds noise, where learning is wanted."""
-        self._ticks = None
-        if not value(self, "online"):
-            return None
-        if value(self, "shadow") or not value(self, "record"):
-            expected = "a directory in `record`, and no shadow: what is learnt from was done, and is on disk"
-            found = f"record '{value(self, 'record')}', shadow {value(self, 'shadow')}"
-            raise ConfigError(mismatch("parameters of online learning", found, expected))
-        settings = ExplorationSettings(value(self, "exploration.share"), value(self, "exploration.correlation_time"))
-        rng = np.random.default_rng()
-        cap = manifest.exploration_limit
-        explorer = Explorer(manifest.robot, manifest.control, self._limits, settings, cap, rng)
-        self._ticks = TickStream(self)
-        return explorer
-
-    def _make_controller(
-        self, policy: OnnxPolicy, rate: float | None, predecessor: PolicyController | None = None
-    ) -> PolicyController:
-        if self._explorer is None:
-            return PolicyController(policy, self._limits, rate, predecessor)
-        self._explorer.check(policy.manifest.exploration_limit)
-        return ExploringController(self._explorer, policy, self._limits, rate, predecessor)
-
-    def _successor(self, source: str) -> Driver:
-        """Another policy for the same robot and command, opened, checked and rehearsed."""
-        driver, policy = self._loop.swap.driver, OnnxPolicy.open(policy_path(source))
-        for part in ("robot", "command"):
-            found, expected = getattr(policy.manifest, part), getattr(driver.policy.manifest, part)
-            if found != expected:
-                raise ConfigError(mismatch(f"{part} of policy '{source}'", found, expected))
-        found, expected = policy.manifest.control.period, driver.policy.manifest.control.period
-        if found != expected:
-            raise ConfigError(mismatch(f"period of policy '{source}'", f"{found:g} s", f"{expected:g} s"))
-        controller = self._make_controller(policy, self._rate, driver.controller)
-        controller.rehearse(self._state.state, self._command.command)
-        recorder = self._make_recorder(policy.manifest, controller)
-        if recorder is not None:
-            recorder.start()
-        return Driver(source, policy, controller, recorder)
-
     def _activate(self) -> None:
         assert self._loop is not None
         self._await_state()
-        if self._explorer is not None:
-            self._explorer.active = True
+        self._drivers.begin()
         self._loop.start()
         self.get_logger().info(f"active; waiting for a command on {self._command.topic}")
         if self._loop.tripped:
@@ -303,16 +246,7 @@ class PolicyNode(LifecycleNode):
         self.destroy_publisher(self._publisher)
         if self._guard is not None:
             self._guard.destroy()
-        if self._ticks is not None:
-            self._ticks.destroy()
-
-    # The recorder's thread
-
-    def _complain(self, text: str) -> None:
-        self.get_logger().error(text)
-        if self._explorer is not None and self._explorer.active:
-            self._explorer.active = False
-            self.get_logger().error("exploration ends: what cannot be recorded cannot be learnt from")
+        self._drivers.destroy()
 
     # The loop's thread
 
@@ -399,7 +333,8 @@ class PolicyNode(LifecycleNode):
             return
         if not self._loop.running:
             raise ConfigError("a hot swap needs an active node; to configure another policy, clean up first")
-        self._loop.propose(self._successor(source))
+        driver = self._loop.swap.driver
+        self._loop.propose(self._drivers.successor(source, driver, self._state, self._command))
 
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray()
