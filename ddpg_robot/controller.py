@@ -106,6 +106,23 @@ class PolicyController:
         self.damper.step(self._zero, state, state_age)
         return self.safety.step(self.damper.effort, state, state_age)
 
+    def obey(self, effort: Array, state: RobotState, command: Command, state_age: float) -> Verdict:
+        """One tick in which somebody else drives, behind the same filter; what the policy would observe is built all the same.
+
+        Args:
+            effort: what is asked for ``(n,)``, N·m.
+            state: newest state.
+            command: newest command.
+            state_age: age of the state, s.
+        """
+        if self.safety.tripped:
+            return self.safety.step(self._zero, state, state_age)
+        if self.phase == 0:
+            self.builder.build(state, command, self.effort)
+        self.phase = (self.phase + 1) % self._ticks
+        self.proposed[:] = effort
+        return self.safety.step(self.proposed, state, state_age)
+
     def rehearse(self, state: RobotState, command: Command) -> None:
         """Runs policy and control law on a state, and lets nothing come of it.
 

@@ -1,8 +1,9 @@
 """Transitions out of a robot's ticks: what the learner learns from.
 
 A transition goes from one run of the policy to the next. It is made only where every tick between the two is there, follows
-the one before and was driven by the policy for one and the same command. A tick that is missing, doubled, late or out of
-order, a rearm, a new command, an emergency stop: each costs the transition in which it lies, and none is ever made across it.
+the one before and was driven by the same hand, the policy's or a person's, for one and the same command. A tick that is
+missing, doubled, late or out of order, a rearm, a new command, an emergency stop, a takeover's beginning or end: each costs
+the transition in which it lies, and none is ever made across it. What the reset procedure does is not learnt from.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpg_robot.recording import REASONS, TERM_PREFIX, TickLayout
+from ddpg_robot.recording import REASONS, TERM_PREFIX, Mark, Mode, TickLayout
 from ddpg_robot.safety import TripReason
 from ddpg_robot.spec import PolicyInterface
 
@@ -40,7 +41,8 @@ def transition_dtype(interface: PolicyInterface) -> np.dtype[Any]:
     """Fields of a transition: states before and after it, what was observed, asked for and applied.
 
     ``before`` and ``after`` are what a task's reward is computed from: joint state (and base) at the two runs of the policy,
-    with the effort that was applied in the tick before each.
+    with the effort that was applied in the tick before each. ``reward`` is what a reward topic said, NaN where none did.
+    ``terminated``: a trip that the policy brought about, or somebody called it a failure. ``ended``: the episode did, so or else.
     """
     n, size = interface.robot.n_joints, interface.observation.size
     side: list[Any] = [("position", "<f8", n), ("velocity", "<f8", n), ("effort", "<f8", n)]
@@ -57,7 +59,10 @@ def transition_dtype(interface: PolicyInterface) -> np.dtype[Any]:
             ("proposed_effort", "<f8", n),
             ("applied_effort", "<f8", n),
             ("executed_output", "<f4", n),
+            ("reward", "<f8"),
+            ("taken_over", "?"),
             ("terminated", "?"),
+            ("ended", "?"),
             ("before", side),
             ("after", side),
         ]
@@ -89,6 +94,7 @@ class TransitionMaker:
         self._kd = None if control.kd is None else np.array(control.kd)
         self._last: Any = None  # the newest tick
         self._run: list[Any] = []  # ticks since the policy ran, its own first; empty where they lead to no transition
+        self._mark = 0  # what was said since the policy ran
         self._effort_before: NDArray[np.float64] | None = None
 
     def add(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -111,14 +117,16 @@ class TransitionMaker:
             if ahead > 1:
                 self.counts.lost += ahead - 1
                 self._break()
-            elif row["rearms"] != last["rearms"] or (row["command"] != last["command"]).any() or row["waiting"]:
+            elif _apart(row, last):
                 self._break()
+        self._mark = max(self._mark, int(row["mark"])) if self._run else 0
         transition = self._ended(row) if self._run else None
-        if row["tripped"] or row["waiting"]:
+        if row["tripped"] or row["waiting"] or row["mode"] == Mode.RESET:
             self._break()
         elif self._ran(row):
             follows = last is not None and int(row["tick"]) == int(last["tick"]) + 1
-            self._run = [row] if follows else []
+            self._break()  # what ran last was not followed to its end
+            self._run, self._mark = [row] if follows else [], 0
             self._effort_before = last["applied_effort"] if follows else None
         elif self._run:
             self._run.append(row)
@@ -152,7 +160,10 @@ class TransitionMaker:
         applied = np.stack([tick["applied_effort"] for tick in run])
         one["applied_effort"] = applied.mean(0)
         one["executed_output"] = self._executed(run, applied)
-        one["terminated"] = tripped
+        one["reward"] = row["reward"]
+        one["taken_over"] = first["mode"] == Mode.TAKEOVER
+        one["terminated"] = tripped or self._mark == Mark.FAILURE
+        one["ended"] = tripped or bool(self._mark)
         one["observation"] = self._observation(first)
         # A trip ends everything: what would be observed next is of no consequence, and the robot observed nothing more.
         one["next_observation"] = self._observation(first if tripped else row)
@@ -171,7 +182,8 @@ class TransitionMaker:
 
     def _executed(self, run: list[Any], applied: NDArray[np.float64]) -> NDArray[np.floating]:
         """The output that would have led to the efforts that were applied: the policy's own where the filter let it be."""
-        if not any(tick["barrier"] or tick["clamped"] or tick["slewed"] for tick in run) and run[0]["gain"] == 1:
+        limited = any(tick["barrier"] or tick["clamped"] or tick["slewed"] for tick in run) or run[0]["gain"] < 1
+        if not limited and run[0]["mode"] == Mode.POLICY:
             return np.asarray(run[0]["output"])
         if self._kp is None or self._kd is None:
             return np.asarray(applied.mean(0))
@@ -182,10 +194,17 @@ class TransitionMaker:
         return np.asarray(targets.mean(0))
 
     def _finite(self, one: NDArray[Any]) -> bool:
-        names = [name for name in self.dtype.names or () if name not in ("before", "after", "tick", "terminated")]
+        apart = ("before", "after", "tick", "reward", "taken_over", "terminated", "ended")
+        names = [name for name in self.dtype.names or () if name not in apart]
         parts = [one[name] for name in names]
         parts += [one[side][name] for side in ("before", "after") for name in (*self._sides, "effort")]
         return all(bool(np.isfinite(part).all()) for part in parts)
+
+
+def _apart(row: Any, last: Any) -> bool:
+    """Whether something lies between two ticks that follow one another."""
+    other = (row["command"] != last["command"]).any() or row["waiting"]
+    return bool(other or any(row[name] != last[name] for name in ("rearms", "mode")))
 
 
 def _seconds(first: Any, last: Any) -> float:

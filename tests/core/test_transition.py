@@ -10,7 +10,7 @@ import pytest
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.policy import OnnxPolicy, shipped_policy
 from ddpg_robot.recorder import Ring
-from ddpg_robot.recording import TickLayout
+from ddpg_robot.recording import Mark, Marks, Mode, TickLayout
 from ddpg_robot.recording_file import FRAME
 from ddpg_robot.safety import SafetyLimits, TripReason
 from ddpg_robot.state import Command, RobotState
@@ -30,20 +30,24 @@ class Session:
         self.controller = PolicyController(opened, SafetyLimits(soft_start=0.0))
         self.state, self.command = RobotState(7), Command(3)
         self.command.values[:] = 0.5, 0.1, 0.4
-        self.ring = Ring(self.controller, self.state, self.command, self.layout, 4096)
+        self.marks = Marks()
+        self.ring = Ring(self.controller, self.state, self.command, self.marks, self.layout, 4096)
         self.k = self.rearms = 0
         self.clock = 100.0
 
     def maker(self) -> TransitionMaker:
         return TransitionMaker(self.interface, self.layout, TICKS)
 
-    def tick(self, waiting: bool = False) -> None:
+    def tick(self, waiting: bool = False, takeover: np.ndarray | None = None) -> None:
         self.k += 1
         self.clock += 0.004
         self.state.position[:] = HOME + 0.05 * np.sin(self.k / 50 + np.arange(7))
         self.state.velocity[:] = 0.05 * np.cos(self.k / 50 + np.arange(7))
         self.state.stamp = self.clock
-        verdict = self.controller.drive(self.state, self.command, 0.0, waiting)
+        if takeover is None:
+            verdict = self.controller.drive(self.state, self.command, 0.0, waiting)
+        else:
+            verdict = self.controller.obey(takeover, self.state, self.command, 0.0)
         self.ring.add(self.clock, (0.0, 0.0, 0.0, 0.0), self.k, self.rearms, waiting, verdict)
 
     def rows(self, ticks: int = 0) -> np.ndarray:
@@ -84,7 +88,7 @@ def test_blocks_may_be_cut_anywhere(session: Session) -> None:
     whole = session.maker().add(rows)
     maker = session.maker()
     parts = [maker.add(part) for part in np.split(rows, [1, 2, 17, 18, 50, 93])]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize("at", range(20, 27))
@@ -156,6 +160,57 @@ def test_where_the_filter_held_back_the_executed_output_is_what_was_applied(sess
         target, mean = made["executed_output"][0], rows[TICKS : 2 * TICKS]
         effort = kp * (target - mean["position"].mean(0)) - kd * mean["velocity"].mean(0)
         np.testing.assert_allclose(effort, mean["applied_effort"].mean(0), atol=1e-3)
+
+
+def test_a_takeover_is_learnt_from_as_it_was_applied_and_no_transition_leads_into_it_or_out_of_it(
+    session: Session,
+) -> None:
+    maker = session.maker()
+    begin = session.rows(31)
+    session.marks.mode = Mode.TAKEOVER
+    pull = np.full(7, 2.0)
+    for _ in range(30):
+        session.tick(takeover=pull)
+    taken = session.rows()
+    session.marks.mode = Mode.RESET
+    for _ in range(30):
+        session.tick(takeover=-pull)
+    reset = session.rows()
+    session.marks.mode = Mode.POLICY
+    made = maker.add(np.concatenate([begin, taken, reset, session.rows(31)]))
+    by = made[made["taken_over"]]
+    assert len(by) == 5
+    assert all(31 < tick and tick + TICKS <= 62 for tick in by["tick"])
+    np.testing.assert_allclose(by["applied_effort"][2:], [pull] * 3)
+    if session.interface.control.mode == "effort":
+        np.testing.assert_allclose(by["executed_output"][2:], [pull] * 3)
+    else:
+        kp, kd = (np.array(getattr(session.interface.control, gain)) for gain in ("kp", "kd"))
+        effort = kp * (by["executed_output"] - by["before"]["position"]) - kd * by["before"]["velocity"]
+        np.testing.assert_allclose(effort[2:], [pull] * 3, atol=0.2)
+    assert not any(62 <= tick < 92 or tick < 62 < tick + TICKS or tick < 92 < tick + TICKS for tick in made["tick"])
+
+
+@pytest.mark.parametrize("at", range(30, 35))
+@pytest.mark.parametrize("mark", [Mark.SUCCESS, Mark.FAILURE])
+def test_a_mark_ends_the_episode_with_its_transition_and_a_failure_is_final(
+    session: Session, mark: Mark, at: int
+) -> None:
+    rows = session.rows(61).copy()
+    rows["mark"][at] = mark
+    made = session.maker().add(rows)
+    assert len(made) == 11
+    (one,) = np.flatnonzero(made["ended"])
+    tick = made["tick"][one]
+    assert tick < rows["tick"][at] <= tick + TICKS
+    assert made["terminated"].tolist() == [i == one and mark == Mark.FAILURE for i in range(11)]
+
+
+def test_the_reward_of_a_transition_is_what_was_said_until_its_end(session: Session) -> None:
+    rows = session.rows(31).copy()
+    rows["reward"] = rows["tick"]
+    made = session.maker().add(rows)
+    np.testing.assert_array_equal(made["reward"], made["tick"] + TICKS)
 
 
 def test_a_transition_with_a_number_that_is_none_is_left_out(session: Session) -> None:
