@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -31,6 +32,8 @@ from ddpg_robot_ros.drivers import DriverMaker
 from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.hot_swap import Driver, HotSwap
 from ddpg_robot_ros.inputs import CommandInput, StateInput
+from ddpg_robot_ros.lockstep import ClockTime
+from ddpg_robot_ros.online import ONLINE_PARAMETERS, Online
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
 from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
 from ddpg_robot_ros.transport import (
@@ -62,9 +65,8 @@ PARAMETERS = (
     Parameter("stamped_twist", True, "cmd_vel is TwistStamped; false for Twist."),
     Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
     Parameter("timing_log", "", "File (.npz) for the timing of every tick, written when the loop stops."),
-    Parameter("online", False, "Explore, and publish every tick on ~/ticks for a learner; needs `record`."),
-    Parameter("exploration.share", 0.05, "Largest noise of a joint, as a share of its effort limit.", 0.001, 0.5),
-    Parameter("exploration.correlation_time", 0.15, "How long the noise remembers itself, s.", 0.01, 10.0),
+    *ONLINE_PARAMETERS,
+    Parameter("lockstep", False, "Tick by /clock, whatever its speed: for a plant in lockstep, never for a robot."),
     Parameter("swap_speed", 0.05, "A hot swap waits until all joints are below this share of their limits.", 0.0, 1.0),
     Parameter("swap_probation", 30.0, "A trip so soon after a hot swap brings the former policy back, s.", 0.0, 3600.0),
     *REALTIME_PARAMETERS,
@@ -163,10 +165,13 @@ class PolicyNode(LifecycleNode):
         realtime.prepare()
         own = {field.name: value(self, f"safety.{field.name}") for field in fields(SafetyLimits)[1:]}
         limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
-        self._drivers = DriverMaker(self, policy.manifest, limits)
+        self._online = Online(self, policy.manifest, limits) if value(self, "online") else None
+        self._drivers = DriverMaker(self, limits, self._online)
         controller = self._drivers.controller(policy, value(self, "rate") or None)
         subscribe = self.subscription_type
-        self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"), subscribe)
+        self._lockstep = ClockTime(self) if value(self, "lockstep") else None
+        extra, ages = value(self, "extra_joints"), value(self, "age_source")
+        self._state = StateInput(self, robot, extra, ages, subscribe, self._lockstep)
         self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
         guarded = value(self, "guarded")
         topic = SHADOW_TOPIC if value(self, "shadow") else GUARDED_TOPIC if guarded else EFFORT_TOPIC
@@ -174,10 +179,14 @@ class PolicyNode(LifecycleNode):
         self._guard = GuardWatch(self, value(self, "guard_timeout_periods") * control.period) if guarded else None
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * robot.n_joints)))
         self._effort = np.frombuffer(self._message.data)  # writing here writes the message
+        now = self._lockstep or time.monotonic
+        episodes = None
+        if self._online is not None:
+            episodes = self._online.connect(self._command, now, self._try_candidate, self._judge_candidate)
         driver = self._drivers.driver(source, policy, controller, self._state, self._command)
         rest_speed = value(self, "swap_speed") * np.array([joint.velocity_limit for joint in robot.joints])
         self._loop = self.loop_type(
-            HotSwap(driver, rest_speed, value(self, "swap_probation")),
+            HotSwap(driver, rest_speed, value(self, "swap_probation"), now),
             robot,
             self._state,
             self._command,
@@ -188,6 +197,8 @@ class PolicyNode(LifecycleNode):
             command_every=ticks_per_action(controller.rate, control.period),
             guard=self._guard,
             realtime=realtime,
+            episodes=episodes,
+            clock=self._lockstep,
         )
         self._rate = controller.rate
         self.get_logger().info(
@@ -199,7 +210,8 @@ class PolicyNode(LifecycleNode):
     def _activate(self) -> None:
         assert self._loop is not None
         self._await_state()
-        self._drivers.begin()
+        if self._online is not None:
+            self._online.begin()
         self._loop.start()
         self.get_logger().info(f"active; waiting for a command on {self._command.topic}")
         if self._loop.tripped:
@@ -246,7 +258,10 @@ class PolicyNode(LifecycleNode):
         self.destroy_publisher(self._publisher)
         if self._guard is not None:
             self._guard.destroy()
-        self._drivers.destroy()
+        if self._online is not None:
+            self._online.destroy()
+        if self._lockstep is not None:
+            self._lockstep.destroy()
 
     # The loop's thread
 
@@ -276,7 +291,10 @@ class PolicyNode(LifecycleNode):
     def _report_swap(self, swap: HotSwap) -> None:
         """Says what happened, ends the recordings of policies that drive no more, and keeps the parameter true."""
         while swap.news:
-            self.get_logger().warning(swap.news.popleft())
+            news = swap.news.popleft()
+            self.get_logger().warning(news.text)
+            if self._online is not None:
+                self._online.note(news)
         while swap.retired:
             self._retire(swap.retired.popleft())
         if not swap.waiting and value(self, "policy") != swap.driver.source:
@@ -333,13 +351,28 @@ class PolicyNode(LifecycleNode):
             return
         if not self._loop.running:
             raise ConfigError("a hot swap needs an active node; to configure another policy, clean up first")
+        self._propose(source, candidate=False)
+
+    def _propose(self, source: str, candidate: bool) -> None:
         driver = self._loop.swap.driver
-        self._loop.propose(self._drivers.successor(source, driver, self._state, self._command))
+        self._loop.propose(self._drivers.successor(source, driver, self._state, self._command, candidate))
+
+    def _try_candidate(self, path: Path) -> None:
+        if self._loop is None or not self._loop.running:
+            raise ConfigError(mismatch("policy node", "not active", "active: a candidate is tried under control"))
+        if str(path) != self._loop.swap.driver.source:
+            self._propose(str(path), candidate=True)
+
+    def _judge_candidate(self, source: str, keep: bool, why: str) -> None:
+        if self._loop is not None:
+            self._loop.judge(source, keep, why)
 
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status.append(loop_status(self.get_fully_qualified_name(), self._loop))
+        if self._loop is not None and self._online is not None:
+            message.status.append(self._online.status())
         self._diagnostics.publish(message)
 
 

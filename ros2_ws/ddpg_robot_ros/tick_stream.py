@@ -6,7 +6,8 @@ in the ticks' own numbers, and the learner, which makes transitions of them, cou
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import MultiArrayDimension, UInt8MultiArray
 
 from ddpg_robot.errors import MessageError, mismatch
+from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recording import SCHEMA, TickLayout
 from ddpg_robot.spec import PolicyInterface
 
@@ -23,6 +25,18 @@ TICKS_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 """Half a second of ticks each: a learner may look away for most of a minute."""
 LARGEST_BLOCK = 16 * 2**20
 """Bytes of ticks in one message."""
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,120}")
+
+
+class Block(NamedTuple):
+    """Ticks of one message."""
+
+    session: str
+    """What tells this recording from every other: its file's name."""
+    weights: str
+    """Hash of the policy that drove."""
+    rows: NDArray[Any]
+    """Ticks ``(k,)``."""
 
 
 class TickStream:
@@ -36,14 +50,16 @@ class TickStream:
         self._node = node
         self._publisher = node.create_publisher(UInt8MultiArray, TICKS_TOPIC, TICKS_QOS)
 
-    def send(self, rows: NDArray[Any], session: str) -> None:
+    def send(self, rows: NDArray[Any], policy: OnnxPolicy, session: str) -> None:
         """Publishes rows ``(k,)`` of a recording.
 
         Args:
             rows: with the fields of its layout.
+            policy: who drives.
             session: what tells this recording from every other.
         """
-        dimension = MultiArrayDimension(label=f"{SCHEMA} {session}", size=len(rows), stride=rows.dtype.itemsize)
+        label = f"{SCHEMA} {policy.manifest.weights_sha256} {session}"
+        dimension = MultiArrayDimension(label=label, size=len(rows), stride=rows.dtype.itemsize)
         message = UInt8MultiArray()
         message.layout.dim.append(dimension)
         message.data.frombytes(np.ascontiguousarray(rows).tobytes())
@@ -67,8 +83,8 @@ class TickReader:
     def __init__(self, interface: PolicyInterface) -> None:
         self.layout = TickLayout.of(interface)
 
-    def read(self, message: UInt8MultiArray) -> tuple[str, NDArray[Any]]:
-        """Session and rows ``(k,)``.
+    def read(self, message: UInt8MultiArray) -> Block:
+        """What a message holds.
 
         Raises:
             MessageError: another version, another robot's ticks, or sizes that do not fit together.
@@ -76,12 +92,12 @@ class TickReader:
         if len(message.layout.dim) != 1:
             raise MessageError(mismatch("ticks", f"{len(message.layout.dim)} dimensions", "1"))
         (dimension,) = message.layout.dim
-        schema, _, session = dimension.label.partition(" ")
-        if schema != SCHEMA or not session.isprintable():
-            raise MessageError(mismatch("ticks", repr(dimension.label[:80]), f"'{SCHEMA} SESSION'"))
+        words = dimension.label.split(" ")
+        if len(words) != 3 or words[0] != SCHEMA or not _NAME.fullmatch(words[2]):
+            raise MessageError(mismatch("ticks", repr(dimension.label[:80]), f"'{SCHEMA} WEIGHTS SESSION'"))
         if dimension.stride != self.layout.dtype.itemsize:
             raise MessageError(mismatch("size of a tick", dimension.stride, f"{self.layout.dtype.itemsize} bytes"))
         if not len(message.data) == dimension.size * dimension.stride <= LARGEST_BLOCK:
             expected = f"{dimension.size} ticks of {dimension.stride} bytes, at most {LARGEST_BLOCK} bytes"
             raise MessageError(mismatch("ticks", f"{len(message.data)} bytes", expected))
-        return session, np.frombuffer(message.data.tobytes(), self.layout.dtype)
+        return Block(words[2], words[1], np.frombuffer(message.data.tobytes(), self.layout.dtype))

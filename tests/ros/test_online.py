@@ -87,9 +87,10 @@ def test_noise_stays_in_its_budget_and_the_ticks_become_transitions_as_recorded(
     opened = OnnxPolicy.open(curious)
     reader = TickReader(opened.interface)
     blocks = [reader.read(message) for message in learner.messages]
-    rows = np.concatenate([one for _, one in blocks])
+    rows = np.concatenate([block.rows for block in blocks])
     (path,) = tmp_path.glob("*.mcap")
-    assert {session for session, _ in blocks} == {path.stem}
+    assert {block.session for block in blocks} == {path.stem}
+    assert {block.weights for block in blocks} == {opened.manifest.weights_sha256}
     with Recording(path) as recording:
         recorded = np.concatenate(list(recording.blocks()))
     heard = recorded[np.isin(recorded["tick"], rows["tick"])]
@@ -150,11 +151,11 @@ def test_ticks_that_make_no_sense_are_refused(curious: Path, damage: str) -> Non
     from ddpg_robot.recording import SCHEMA
 
     size = reader.layout.dtype.itemsize
-    message.layout.dim.append(MultiArrayDimension(label=f"{SCHEMA} now", size=2, stride=size))
+    message.layout.dim.append(MultiArrayDimension(label=f"{SCHEMA} {64 * '0'} now", size=2, stride=size))
     message.data.frombytes(bytes(2 * size))
-    assert len(reader.read(message)[1]) == 2
+    assert len(reader.read(message).rows) == 2
     if damage == "schema":
-        message.layout.dim[0].label = "ddpg_robot.recording/9 now"
+        message.layout.dim[0].label = "ddpg_robot.recording/9 0 now"
     elif damage == "stride":
         message.layout.dim[0].stride = size + 1
     elif damage == "size":
