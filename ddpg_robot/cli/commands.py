@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg, subcommand
 from ddpg_robot.cli.arguments import Flag, OutDir, OutFile, Pairs, PolicyName, RunPath
 from ddpg_robot.cli.benchmarks import Benchmark
 from ddpg_robot.cli.live import Doctor, Top
+from ddpg_robot.cli.online import Learner, Versions
 from ddpg_robot.cli.replay import Replay
 from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
@@ -319,6 +320,8 @@ Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[Inspect, subcommand("inspect")],
     Annotated[Verify, subcommand("verify")],
     Annotated[Deploy, subcommand("deploy")],
+    Annotated[Learner, subcommand("learner")],
+    Annotated[Versions, subcommand("versions")],
     Annotated[Replay, subcommand("replay")],
     Annotated[Plant, subcommand("plant")],
     Annotated[Top, subcommand("top")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ from ddpg_robot.errors import CheckpointError, ConfigError, TrainingError, misma
 from ddpg_robot.learn.agents import make_agent, settings_from_dict
 from ddpg_robot.learn.checkpoint import CheckpointStore
 from ddpg_robot.learn.ddpg import Ddpg, Losses
+from ddpg_robot.learn.networks import Actor
 from ddpg_robot.learn.replay import Batch, NStepWindow, Replay
 from ddpg_robot.learn.rundir import RunDirectory
 
@@ -41,6 +43,8 @@ class OnlineSettings:
     units of the action's range of -1 to 1."""
     value_margin: float = 0.0
     """Gate: how much worse than the driving policy's the candidate's mean value may be, in deviations of the values."""
+    progress: float = 1.0
+    """Step sizes are those after this part of the training: 1 for the smallest, at its end."""
     seed: int = 0
     """Of the minibatches."""
 
@@ -53,8 +57,15 @@ class OnlineSettings:
         for name in ("updates_per_transition", "capacity", "largest_step"):
             if getattr(self, name) <= 0:
                 raise ConfigError(mismatch(f"online {name}", getattr(self, name), "a number > 0"))
+        if not 0 <= self.progress <= 1:
+            raise ConfigError(mismatch("online progress", self.progress, "0 to 1"))
         if self.held_out < 2:
             raise ConfigError(mismatch("online held_out", self.held_out, "at least 2"))
+
+
+PARTS = (1.0, 0.5, 0.25, 0.125)
+"""How far a candidate goes from the policy that drives towards the newest actor."""
+HELD_OUT = "online.held_out"
 
 
 class MixedReplay:
@@ -131,7 +142,7 @@ class OnlineLearner:
             agent.load_state(tensors)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(mismatch(f"agent in '{run_dir}'", f"other tensors ({error})", "its own")) from error
-        agent.set_progress(1.0)  # small steps, as at the end of the training
+        agent.set_progress(settings.progress)
         self.robot = Replay(settings.capacity, *sizes, config.batch_size)
         self.received = 0
         self._mixed = MixedReplay(simulation, self.robot, config.batch_size, settings.robot_share)
@@ -162,12 +173,12 @@ class OnlineLearner:
                 self._held_out = [*self._held_out[-999:], one["observation"].copy()]
                 self._close()
                 continue
-            ended = bool(one["terminated"])
+            terminated, ended = bool(one["terminated"]), bool(one["ended"])
             self._last_observation = one["next_observation"].copy()
             self._window.add(
-                self.robot, one["observation"].copy(), action, float(reward), self._last_observation, ended, False
+                self.robot, one["observation"].copy(), action, float(reward), self._last_observation, terminated, ended
             )
-            self._next_tick = None if ended else int(one["tick"]) + self._ticks
+            self._next_tick = None if terminated or ended else int(one["tick"]) + self._ticks
         self._owed += len(transitions) * self._settings.updates_per_transition
 
     def learn(self, most: int) -> Losses | None:
@@ -178,21 +189,44 @@ class OnlineLearner:
             self._owed, most = self._owed - 1, most - 1
         return losses
 
+    def propose(self, driving: Actor, same_units: bool) -> tuple[Actor, Judgement]:
+        """The actor that would be exported now, drawn towards the one that drives until the gate lets it pass.
+
+        Args:
+            driving: who drives.
+            same_units: its observations are normalised as the agent's are: weights between the two make sense.
+
+        Returns:
+            The actor that goes furthest of those that pass, or the nearest one that was refused; and what the gate found.
+        """
+        newest, actor = self.agent.averaged_actor.module, copy.deepcopy(driving)
+        for part in PARTS if same_units else PARTS[:1]:
+            with torch.no_grad():
+                for mine, old, new in zip(actor.parameters(), driving.parameters(), newest.parameters()):
+                    mine.copy_(torch.lerp(old, new, part))
+            judgement = self.judge(lambda raw: driving(self.agent.normalizer(raw)), actor)
+            if judgement.passed or judgement.states < 2:
+                break
+        return actor.requires_grad_(False).eval(), judgement
+
     @torch.inference_mode()
-    def judge(self, driving: Callable[[Tensor], Tensor]) -> Judgement:
-        """Compares what would be exported now with the policy that drives, on held-out states of the robot.
+    def judge(self, driving: Callable[[Tensor], Tensor], candidate: Actor | None = None) -> Judgement:
+        """Compares a candidate with the policy that drives, on held-out states of the robot.
 
         Args:
             driving: raw observations ``(k, observations)`` -> its actions ``(k, actions)`` in [-1, 1].
+            candidate: None for what the agent would export now.
         """
         count = len(self._held_out)
-        if not all(bool(tensor.isfinite().all()) for tensor in self.agent.policy_state().values()):
+        candidate = candidate or self.agent.averaged_actor.module
+        weights = (*candidate.parameters(), *self.agent.policy_state().values())
+        if not all(bool(tensor.isfinite().all()) for tensor in weights):
             return Judgement(False, "a weight is not finite", math.nan, math.nan, count)
         if count < 2:
             return Judgement(False, "no held-out states yet", math.nan, math.nan, count)
         observations = torch.from_numpy(np.stack(self._held_out))
         normal = self.agent.normalizer(observations)
-        new, old = self.agent.averaged_actor.module(normal), driving(observations)
+        new, old = candidate(normal), driving(observations)
         step = float((new - old).square().mean().sqrt())
         values = [
             torch.stack([critic(normal, action) for critic in self.agent.critics]).mean(0) for action in (new, old)
@@ -206,6 +240,21 @@ class OnlineLearner:
         elif change < -self._settings.value_margin:
             reason = f"its value is {-change:.3f} deviations worse, at most {self._settings.value_margin:g}"
         return Judgement(not reason, reason, step, change, count)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON data of a checkpoint, beside the replay of the robot."""
+        size = self.robot.width
+        held_out = np.stack(self._held_out) if self._held_out else np.zeros((0, size), np.float32)
+        tensors = {**self.agent.state(), HELD_OUT: torch.from_numpy(held_out)}
+        return tensors, {"received": self.received, "owed": self._owed, "rng": self._rng.bit_generator.state}
+
+    def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Goes on from what `state` gave; steps that no n-step return had taken in are lost."""
+        self._held_out = list(tensors[HELD_OUT].numpy().copy())
+        self.agent.load_state({name: tensor for name, tensor in tensors.items() if name != HELD_OUT})
+        self.agent.set_progress(self._settings.progress)
+        self.received, self._owed = state["received"], state["owed"]
+        self._rng.bit_generator.state = state["rng"]
 
     def _actions(self, transitions: NDArray[Any]) -> NDArray[np.float32]:
         """The actions in [-1, 1] that the robot carried out ``(k, actions)``."""
