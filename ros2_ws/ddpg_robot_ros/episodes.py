@@ -34,7 +34,7 @@ class Episodes:
         node: owner of topics and services.
         robot: what is driven.
         command: forgotten when the robot is home: who starts again must be asked again.
-        home: joint positions of the reset procedure, rad; ``[nan]``: where the robot stood when the loop began.
+        home: joint positions of the reset procedure, rad; None: where the robot stood when the loop began.
         speed: largest speed on the way home, a share of each velocity limit.
         takeover_timeout: a takeover ends when its messages stop for so long, s.
         now: the loop's time, s.
@@ -50,7 +50,7 @@ class Episodes:
         node: Node,
         robot: RobotSpec,
         command: CommandInput,
-        home: Sequence[float],
+        home: Sequence[float] | None,
         speed: float,
         takeover_timeout: float,
         now: Clock,
@@ -60,8 +60,7 @@ class Episodes:
         self.complaint = ""
         self._node, self._robot, self._command, self._now = node, robot, command, now
         self._speed, self._timeout = speed, takeover_timeout
-        given = len(home) > 1 or not math.isnan(home[0])
-        self._homing = Homing(robot, home, speed) if given else None
+        self._homing = None if home is None else Homing(robot, home, speed)
         self._said: deque[Mark] = deque()
         self._home_asked = False
         self._home_until = math.inf

@@ -101,7 +101,7 @@ class LearnerNode(Node):
         self._sender = PolicySender(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._state: Mapping[str, object] = learner.status()
-        self.create_subscription(UInt8MultiArray, TICKS, self._queue.append, TICKS_QOS)
+        self.create_subscription(UInt8MultiArray, TICKS, self._on_ticks, TICKS_QOS)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
 
     def run(self, stop: StopSignal) -> None:
@@ -125,6 +125,9 @@ class LearnerNode(Node):
             if not busy:
                 stop.wait(IDLE_S)
         self._learner.save()
+
+    def _on_ticks(self, message: UInt8MultiArray) -> None:
+        self._queue.append(message)
 
     def _take(self) -> bool:
         """Ticks that came; True where there were any."""

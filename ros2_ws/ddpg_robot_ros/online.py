@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +33,7 @@ ONLINE_PARAMETERS = (
     Parameter("exploration.correlation_time", 0.15, "How long the noise remembers itself, s.", 0.01, 10.0),
     Parameter("takeover_timeout", 0.1, "A takeover ends when its messages stop for so long, s.", 0.01, 5.0),
     Parameter(
-        "reset.home", [math.nan], "Joint positions of ~/reset, rad; [.nan] = where the robot stood at the start."
+        "reset.home", "", "Joint positions of ~/reset, rad, as in 0,-0.8,0; empty = where the robot stood at the start."
     ),
     Parameter("reset.speed", 0.2, "Largest speed of ~/reset, as a share of each velocity limit.", 0.01, 0.5),
 )
@@ -92,8 +91,8 @@ class Online:
             judge: takes source, whether to keep it, and why.
         """
         node = self._node
-        wanted = (value(node, name) for name in ("reset.home", "reset.speed", "takeover_timeout"))
-        self.episodes = Episodes(node, self._robot, command, *wanted, now)
+        home, speed, timeout = (value(node, name) for name in ("reset.home", "reset.speed", "takeover_timeout"))
+        self.episodes = Episodes(node, self._robot, command, _positions(home), speed, timeout, now)
         self._swap_to, self._judge = swap_to, judge
         self._receiver = PolicyReceiver(node, self._on_policy, self._on_verdict, self.complain)
         return self.episodes
@@ -174,3 +173,11 @@ class Online:
             self._store.add(version, event, detail)
         except OSError as error:
             self._node.get_logger().error(f"cannot note that version {version} {event}: {error.strerror}")
+
+
+def _positions(text: str) -> list[float] | None:
+    """Numbers with commas between them; None for none. Raises ConfigError."""
+    try:
+        return [float(one) for one in text.split(",")] if text.strip() else None
+    except ValueError:
+        raise ConfigError(mismatch("parameter 'reset.home'", repr(text), "numbers with commas between them")) from None

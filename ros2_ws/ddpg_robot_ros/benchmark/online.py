@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ddpg_robot.spec import PolicyManifest
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.convert import stamp_seconds
 from ddpg_robot_ros.deploy import discovery
-from ddpg_robot_ros.processes import Deployment, NodeProcess, ProcessFailedError, wait_until
+from ddpg_robot_ros.processes import LEARNER, Deployment, ProcessFailedError, wait_until
 from ddpg_robot_ros.transport import COMMAND_QOS, Newest
 
 START_WAIT_S = 180.0
@@ -78,7 +78,6 @@ def run_online(trial: OnlineTrial, progress: Callable[[float, float], None] | No
     rate = 1 / manifest.control.loop_period
     parameters: dict[str, Any] = {"lockstep": True, "swap_probation": trial.probation, "stall_periods": 1000.0}
     if trial.learner:
-        parameters["online"] = True
         parameters |= {"exploration.share": trial.share, "exploration.correlation_time": trial.correlation_time}
     deployment = Deployment(
         trial.policy,
@@ -87,15 +86,11 @@ def run_online(trial: OnlineTrial, progress: Callable[[float, float], None] | No
         plant_parameters={"lockstep": True, "rate": rate, "draw": trial.draw},
         environment=environment,
         record=record,
+        learner=trial.learner,
     )
     with deployment, Operator(manifest.robot, domain=domain) as operator:
-        learner = NodeProcess("learner", trial.learner, environment) if trial.learner else None
-        try:
-            _await_start(deployment, operator, learner)
-            facts = _ask(trial, manifest, deployment, operator, learner, progress)
-        finally:
-            if learner is not None:
-                learner.end(60.0)
+        _await_start(deployment, operator)
+        facts = _ask(trial, manifest, deployment, operator, progress)
     return {**read_episodes(record, manifest), **facts}
 
 
@@ -155,12 +150,10 @@ def _episode(rows: np.ndarray, weights: str, begin: float, manifest: PolicyManif
     }
 
 
-def _await_start(deployment: Deployment, operator: Operator, learner: NodeProcess | None) -> None:
+def _await_start(deployment: Deployment, operator: Operator) -> None:
     def ready() -> bool:
         deployment.check()
-        if learner is not None and learner.exit_status is not None:
-            raise ProcessFailedError(f"learner ended by itself, exit status {learner.exit_status}")
-        listens = learner is None or operator.status("learner") is not None
+        listens = LEARNER not in deployment.nodes or operator.status("learner") is not None
         return listens and operator.active() and operator.ready() and operator.watch()
 
     if not wait_until(ready, START_WAIT_S, period=0.1):
@@ -172,7 +165,6 @@ def _ask(
     manifest: PolicyManifest,
     deployment: Deployment,
     operator: Operator,
-    learner: NodeProcess | None,
     progress: Callable[[float, float], None] | None,
 ) -> dict[str, Any]:
     """Asks for one target after the other, by the plant's clock; rearms after a trip."""
@@ -191,8 +183,6 @@ def _ask(
         start = now if start is None else start
         if now >= until:
             deployment.check()
-            if learner is not None and learner.exit_status is not None:
-                raise ProcessFailedError(f"learner ended by itself, exit status {learner.exit_status}")
             status = operator.status("control loop")
             if status is not None and status.message.startswith("tripped"):
                 rearms += 1
@@ -206,8 +196,3 @@ def _ask(
             asked_at = time.monotonic()
     assert start is not None
     return {"speed": (now - start) / (time.monotonic() - began), "rearms": rearms}
-
-
-def learner_command(run: Path, policy: Path, out: Path, options: Sequence[str] = ()) -> tuple[str, ...]:
-    """The command line, behind the interpreter, of a learner beside a deployment."""
-    return ("-m", "ddpg_robot.cli", "learner", str(run), str(policy), "--out", str(out), *options)
