@@ -225,10 +225,19 @@ class Deploy:
     """Command nobody: publish on policy_node/shadow_effort what would be commanded. There is no guard then."""
     record: OutDir = None
     """Record every tick into a file in this directory; `ddpg-robot replay` runs it again."""
+    online: Annotated[Path | None, arg(metavar="RUN")] = None
+    """EXPLORES, and learns on from this run directory, whose export FILE must be. Recordings, versions and checkpoints go to
+    --record (default: runs/online); the same again goes on. docs/online.md says what it does and does not promise."""
 
     def __call__(self) -> int:
         """Deploys until it is told to stop; returns the exit code."""
-        need("ros", *(["sim"] if self.plant else []), *(["bag"] if self.record else []))
+        need("ros", *(["sim"] if self.plant else []), *(["bag"] if self.record or self.online else []))
+        record = self.record
+        learner: tuple[str, ...] = ()
+        if self.online is not None:
+            record = record or Path("runs/online")
+            options = Learner(self.online, self.file, record / "learner", recordings=record, rate=self.rate)
+            learner = options.command_line(self.namespace)
         from ddpg_robot_ros.deploy import deploy
 
         code: int = deploy(
@@ -240,7 +249,8 @@ class Deploy:
             params_file=self.params_file,
             duration=self.duration,
             shadow=self.shadow,
-            record=self.record,
+            record=record,
+            learner=learner,
         )
         return code
 

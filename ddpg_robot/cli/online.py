@@ -50,6 +50,13 @@ class Learner:
     threads: int = 1
     """CPU threads of torch."""
 
+    def command_line(self, namespace: str) -> tuple[str, ...]:
+        """The same learner in a process of its own, behind the interpreter's name."""
+        rate = () if self.rate is None else ("--rate", str(self.rate))
+        recordings = () if self.recordings is None else ("--recordings", str(self.recordings))
+        parts = ("learner", str(self.run), self.policy, "--out", str(self.out), *recordings, *rate)
+        return ("-m", "ddpg_robot.cli", *parts, *(("--namespace", namespace) if namespace else ()))
+
     def __call__(self) -> int:
         """Learns until it is told to stop; returns the exit code."""
         need("train", "sim", "export", "ros", "bag")
