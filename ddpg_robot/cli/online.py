@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -45,10 +46,14 @@ class Learner:
     """`--no-gate` sends whatever is finite: for comparisons, in simulation."""
     rate: Annotated[float | None, arg(metavar="HZ")] = None
     """Loop rate of the robot, Hz. Default: that of the training."""
+    save_every: Annotated[float, arg(metavar="S")] = 30.0
+    """Time between checkpoints, s."""
     namespace: str = ""
     """ROS namespace of the deployment."""
     threads: int = 1
     """CPU threads of torch."""
+    nice: int = 10
+    """How far it stands back behind other processes, 0 to 19: the robot's loop may be on the same machine."""
 
     def command_line(self, namespace: str) -> tuple[str, ...]:
         """The same learner in a process of its own, behind the interpreter's name."""
@@ -68,6 +73,7 @@ class Learner:
         from ddpg_robot_ros.learner_node import run_learner
         from ddpg_robot_ros.processes import ros_arguments
 
+        os.nice(self.nice)
         torch.set_num_threads(self.threads)
         torch.set_flush_denormal(True)
         online = OnlineSettings(
@@ -81,7 +87,7 @@ class Learner:
         reward = task_reward(self.run) if self.reward == "task" else None
         learner = RobotLearner(self.run, policy, self.out, reward, online, gate, self.rate)
         arguments = ["learner_node", *ros_arguments(namespace=self.namespace)]
-        code: int = run_learner(learner, recordings=self.recordings, args=arguments)
+        code: int = run_learner(learner, self.save_every, self.recordings, arguments)
         return code
 
 

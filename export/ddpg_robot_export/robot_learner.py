@@ -138,7 +138,7 @@ class RobotLearner:
         self._seen: dict[str, int] = {}
         self._recent: deque[NDArray[Any]] = deque()
         self._trial: _Trial | None = None
-        self.returns = TrialReturns(gate.episodes, gate.return_margin)
+        self.returns = TrialReturns(gate.episodes, gate.return_margin, self._first)
         self._last_candidate = 0
         self.notes = ""
         self.unrewarded = 0

@@ -27,11 +27,13 @@ class TrialReturns:
 
     Args:
         episodes: of a candidate before it is judged.
-        margin: how much lower its mean may be, in deviations between the former policy's episodes.
+        margin: how much lower its mean may be than the former policy's, in deviations between that one's episodes. The same holds
+            against the first policy, or many small losses would add up.
+        first: hash of the policy that the robot began with.
     """
 
-    def __init__(self, episodes: int, margin: float) -> None:
-        self._episodes, self._margin = episodes, margin
+    def __init__(self, episodes: int, margin: float, first: str) -> None:
+        self._episodes, self._margin, self._first = episodes, margin, first
         self._means: dict[str, deque[float]] = {}
         self._open: list[float] = []
         self._next: tuple[str, str, int, bytes] | None = None
@@ -56,12 +58,19 @@ class TrialReturns:
 
     def compare(self, candidate: str, former: str) -> tuple[bool, str] | None:
         """Whether to keep the candidate, and why; None while too little is known."""
-        new, old = list(self._means.get(candidate, ())), list(self._means.get(former, ()))
+        new, old = self._means.get(candidate, ()), self._means.get(former, ())
         if len(new) < self._episodes or len(old) < FEWEST:
             return None
-        mean, before, deviation = statistics.fmean(new), statistics.fmean(old), statistics.stdev(old)
-        keep = mean >= before - self._margin * deviation
-        text = f"mean reward {mean:.3f} in {len(new)} episodes, {before:.3f} before, deviation {deviation:.3f}"
+        first = self._means.get(self._first, ())
+        mean, keep, text = (
+            statistics.fmean(new),
+            True,
+            f"mean reward {statistics.fmean(new):.3f} in {len(new)} episodes",
+        )
+        for name, known in (("before", old), ("at first", first if len(first) >= FEWEST else old)):
+            before, deviation = statistics.fmean(known), statistics.stdev(known)
+            keep = keep and mean >= before - self._margin * deviation
+            text += f", {name} {before:.3f} (deviation {deviation:.3f})"
         return keep and math.isfinite(mean), text
 
     def mean(self, weights: str) -> float:
@@ -74,5 +83,5 @@ class TrialReturns:
             means = self._means.setdefault(self._next[0], deque(maxlen=KEPT))
             means.append(statistics.fmean(self._open))
             while len(self._means) > POLICIES:
-                self._means.pop(next(iter(self._means)))
+                self._means.pop(next(name for name in self._means if name != self._first))
         self._open, self._next = [], None

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
@@ -81,7 +82,11 @@ class Episodes:
         self._home_asked, self._taken_at = False, -math.inf
         self.marks.mode = Mode.POLICY
         if self._homing is None and not self._robot.floating_base:
-            self._homing = Homing(self._robot, state.position.tolist(), self._speed)
+            lower, upper = (
+                np.array([getattr(joint, f"position_{side}") for joint in self._robot.joints])
+                for side in ("lower", "upper")
+            )
+            self._homing = Homing(self._robot, state.position.clip(lower, upper).tolist(), self._speed)
 
     def look(self, state: RobotState, policy_runs: bool, tripped: bool) -> Array | None:
         """Once per tick, before it: the effort ``(n,)``, N·m, that is asked for in the policy's place; None where it drives.

@@ -225,7 +225,7 @@ def test_a_candidate_that_leaps_in_shadow_is_refused(policy: Path) -> None:
 
 
 def test_episodes_are_compared_by_their_mean_reward() -> None:
-    returns = TrialReturns(episodes=3, margin=1.0)
+    returns = TrialReturns(episodes=3, margin=1.0, first="old")
     made = np.zeros(40, [("taken_over", "?"), ("tick", "<u4"), ("command", "<f8", 3), ("ended", "?")])
 
     def episode(weights: str, reward: float, at: int) -> None:
@@ -244,3 +244,8 @@ def test_episodes_are_compared_by_their_mean_reward() -> None:
         episode("worse", 0.7, 20_000 + 1000 * i)
     assert not returns.compare("worse", "old")[0]
     assert not returns.ready("none")
+    for i in range(4):
+        episode("low", 0.75, 30_000 + 1000 * i)
+    for i in range(3):
+        episode("lower", 0.7 + 0.1 * i, 40_000 + 1000 * i)
+    assert returns.compare("lower", "low")[0] is False  # small losses do not add up
