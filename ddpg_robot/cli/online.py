@@ -69,7 +69,8 @@ class Learner:
 
         from ddpg_robot.learn.online import OnlineSettings
         from ddpg_robot.policy import OnnxPolicy
-        from ddpg_robot_export.robot_learner import GateSettings, RobotLearner
+        from ddpg_robot_export.candidates import GateSettings
+        from ddpg_robot_export.robot_learner import RobotLearner
         from ddpg_robot_ros.learner_node import run_learner
         from ddpg_robot_ros.processes import ros_arguments
 

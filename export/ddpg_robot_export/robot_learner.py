@@ -14,53 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ddpg_robot import __version__
-from ddpg_robot.dry_run import dry_run
-from ddpg_robot.errors import CheckpointError, ConfigError, DdpgRobotError, RecordingError, mismatch
+from ddpg_robot.errors import CheckpointError, DdpgRobotError, RecordingError, mismatch
 from ddpg_robot.files import write_json
 from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor
-from ddpg_robot.learn.networks import Actor
-from ddpg_robot.learn.online import Judgement, OnlineLearner, OnlineSettings, Reward
+from ddpg_robot.learn.online import OnlineLearner, OnlineSettings, Reward
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recording import Recording, TickLayout
-from ddpg_robot.spec import PolicyManifest
+from ddpg_robot.spec import Scalar
 from ddpg_robot.transition import Counts, TransitionMaker
 from ddpg_robot.versions import VersionId, VersionStore
-from ddpg_robot_export.actor import DeployedActor
-from ddpg_robot_export.exporter import export_actor
-from ddpg_robot_export.probes import uniform_observations
+from ddpg_robot_export.candidates import CandidateMaker, GateSettings, RefusedError
 from ddpg_robot_export.trial_returns import TrialReturns
 
-PARITY_SAMPLES = 2000
 SHADOW_TICKS = 2500
 SESSIONS = 4
 """Recordings whose ticks may still come in turns: those of a policy that has just left, and of the one that follows."""
-SAME_ACTOR = 1e-3
 ACTORS = 8
 """Versions that the learner would know again."""
 DRIVING = "driving."
 RECORD = "learner.json"
-
-
-@dataclass(frozen=True)
-class GateSettings:
-    """When a candidate is made, and what it has to show on the robot."""
-
-    every: int = 1500
-    """Transitions of the robot between two candidates."""
-    gated: bool = True
-    """False lets everything through that is finite and reproduces torch: for comparisons, in simulation."""
-    largest_torque_step: float = 0.1
-    """Root mean square distance in torque from the policy that drives, in shadow, in parts of the effort limits."""
-    episodes: int = 6
-    """Episodes on probation."""
-    return_margin: float = 1.0
-    """A candidate goes back where its mean reward is lower by so many deviations between the former policy's episodes."""
-    patience: int = 3000
-    """Transitions after which a candidate that never drove is given up."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +100,7 @@ class RobotLearner:
         self._topic_reward = reward is None
         self._reward = reward or (lambda made: made["reward"])
         loaded = load_actor(run_dir)
-        scaling = (np.array(loaded.task[f"action_{name}"]) for name in ("offset", "scale"))
-        self._export_as = (*scaling, bool(loaded.task["target_relative"]))
-        self._require_same_actor(policy, self._deployed(loaded.actor, loaded.normalizer))
-        own = self.learner.agent.normalizer
-        self._same_units = torch.equal(loaded.normalizer.mean, own.mean)
+        self._maker = CandidateMaker(self.learner, loaded, policy, gate, self._rate)
         self._first = self.manifest.weights_sha256
         self._actors = {self.manifest.weights_sha256: loaded.actor}
         self._turn_to(self.manifest.weights_sha256)
@@ -213,28 +184,23 @@ class RobotLearner:
             return None
         self._last_candidate = received
         version = VersionId(self.id, self.store.last(self.id) + 1)
-        actor, judgement = self._propose()
-        figures = {"step": judgement.step, "value_change": judgement.value_change, "states": judgement.states}
-        figures = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        figures: dict[str, Scalar] = {}
         try:
-            if not judgement.passed:
-                raise ConfigError(judgement.reason)
-            data, manifest = self._export(version, actor)
-            shadow = dry_run(OnnxPolicy(data, str(version)), self._rows(), self._rate, self.gate.largest_torque_step)
-            figures |= {"shadow_ticks": shadow.ticks, "shadow_limited": shadow.limited}
-            if self.gate.gated and not shadow.passed:
-                raise ConfigError(shadow.reason)
+            made = self._maker.propose(self._driving)
+            figures = made.figures
+            self._maker.finish(made, version, self.store.directory, np.concatenate(list(self._recent)))
         except DdpgRobotError as error:
+            figures = error.candidate.figures if isinstance(error, RefusedError) else figures
             self.store.add(version, "refused", str(error), **figures, transitions=received)
             self.notes = f"{version} refused: {error}"
             return None
         self.store.add(version, "sent", "", **figures, transitions=received)
-        self._trial = _Trial(version, manifest.weights_sha256, received)
-        self._actors[manifest.weights_sha256] = actor
+        self._trial = _Trial(version, made.weights, received)
+        self._actors[made.weights] = made.actor
         while len(self._actors) > ACTORS:
             self._actors.pop(next(name for name in self._actors if name not in (self._driving_weights, self._first)))
         self.notes = f"{version} sent"
-        return Sent(version, data)
+        return Sent(version, made.data)
 
     def verdict(self) -> Verdict | None:
         """What is to be said of the candidate on probation, once there is something to say."""
@@ -329,49 +295,5 @@ class RobotLearner:
         while sum(map(len, self._recent)) - len(self._recent[0]) >= SHADOW_TICKS:
             self._recent.popleft()
 
-    def _rows(self) -> NDArray[Any]:
-        return np.concatenate(list(self._recent))
-
     def _rewards(self, made: NDArray[Any]) -> NDArray[np.float64]:
         return np.asarray(self._reward(made), np.float64)
-
-    def _propose(self) -> tuple[Actor, Judgement]:
-        if self.gate.gated:
-            return self.learner.propose(self._driving, self._same_units)
-        newest = self.learner.agent.averaged_actor.module
-        normal = self.learner.agent.normalizer
-        judgement = self.learner.judge(lambda raw: self._driving(normal(raw)))
-        return newest, dataclasses.replace(judgement, passed=math.isfinite(judgement.step))
-
-    def _deployed(self, actor: Actor, normalizer: Any) -> DeployedActor:
-        return DeployedActor(self.manifest.interface, normalizer, actor, *self._export_as)
-
-    def _export(self, version: VersionId, actor: Actor) -> tuple[bytes, PolicyManifest]:
-        """Behind the parity gate, into the store."""
-        deployed = self._deployed(actor, self.learner.agent.normalizer)
-        rng = np.random.default_rng(version.number)
-        observations = uniform_observations(self.manifest.interface, PARITY_SAMPLES, rng)
-        training = dataclasses.replace(
-            self.manifest.training,
-            algorithm="DDPG, online",
-            steps=self.manifest.training.steps + self.learner.received,
-            evaluation={},
-            code_version=__version__,
-        )
-        path = self.store.directory / f"{version}.onnx"
-        limit = self.manifest.exploration_limit
-        manifest = export_actor(deployed, training, observations, path, str(version), limit)
-        return path.read_bytes(), manifest
-
-    def _require_same_actor(self, policy: OnnxPolicy, deployed: DeployedActor) -> None:
-        interface = policy.interface
-        observations = uniform_observations(interface, 64, np.random.default_rng(0))
-        sizes = np.cumsum([term.size for term in interface.observation.terms])[:-1]
-        names = [term.name for term in interface.observation.terms]
-        theirs = policy.infer(dict(zip(names, np.split(observations, sizes, axis=1))))
-        apart = float(np.abs(theirs - deployed.flat(observations)).max())
-        if not apart < SAME_ACTOR * max(1.0, float(np.abs(theirs).max())):
-            hint = "Deploy what `ddpg-robot export` makes of the run that the learner goes on from"
-            raise ConfigError(
-                mismatch(f"policy '{policy.source}'", "another actor than the run's", "the run's", hint=hint)
-            )

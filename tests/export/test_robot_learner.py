@@ -20,8 +20,9 @@ from ddpg_robot.recorder import Recorder, Ring
 from ddpg_robot.recording import Marks, TickLayout
 from ddpg_robot.recording_file import FRAME
 from ddpg_robot.safety import SafetyLimits
+from ddpg_robot_export.candidates import GateSettings
 from ddpg_robot_export.exporter import export_run
-from ddpg_robot_export.robot_learner import GateSettings, RobotLearner
+from ddpg_robot_export.robot_learner import RobotLearner
 from ddpg_robot_export.trial_returns import TrialReturns
 from ddpg_robot_sim.arm_reach import ArmReach
 
