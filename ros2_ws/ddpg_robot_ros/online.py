@@ -11,6 +11,7 @@ from rclpy.node import Node
 
 from ddpg_robot.errors import ConfigError, DdpgRobotError, mismatch
 from ddpg_robot.exploration import ExplorationSettings, Explorer
+from ddpg_robot.files import write_whole
 from ddpg_robot.safety import SafetyLimits
 from ddpg_robot.spec import PolicyManifest
 from ddpg_robot.versions import VersionId, VersionStore
@@ -26,6 +27,8 @@ VERSIONS = "versions"
 """Directory of the versions, in that of the recordings."""
 FINAL = ("rejected", "back")
 """What a version does not come back from."""
+BASE = "base"
+"""File in the directory of the versions: hash of the policy that they began with."""
 
 ONLINE_PARAMETERS = (
     Parameter("online", False, "Explore, publish every tick on ~/ticks, take a learner's policies; needs `record`."),
@@ -67,9 +70,11 @@ class Online:
         cap = manifest.exploration_limit
         self.explorer = Explorer(manifest.robot, manifest.control, limits, settings, cap, rng)
         try:
-            self._store = VersionStore(Path(directory).expanduser() / VERSIONS)
+            self._store = VersionStore((Path(directory).expanduser() / VERSIONS).resolve())
+            self._goes_on = self._same_base(manifest.weights_sha256)
         except OSError as error:
             raise ConfigError(mismatch(f"record '{directory}'", error.strerror, "a directory to write in")) from None
+        self._waiting: tuple[VersionId, bytes] | None = None
         self._complaint = ""
         self._driving = ""
         self.ticks = TickStream(node)
@@ -79,7 +84,7 @@ class Online:
         self,
         command: CommandInput,
         now: Callable[[], float],
-        swap_to: Callable[[Path], None],
+        swap_to: Callable[[Path, bool], bool],
         judge: Callable[[str, bool, str], None],
     ) -> Episodes:
         """Begins to listen.
@@ -87,7 +92,8 @@ class Online:
         Args:
             command: of the node.
             now: the loop's time, s.
-            swap_to: lets a candidate wait for its turn, or raises DdpgRobotError.
+            swap_to: lets a file wait for its turn, as a candidate or as one that was kept before; False where the loop does not
+                run. Raises DdpgRobotError.
             judge: takes source, whether to keep it, and why.
         """
         node = self._node
@@ -98,8 +104,17 @@ class Online:
         return self.episodes
 
     def begin(self) -> None:
-        """The loop starts: there may be exploration again."""
+        """The loop has started: there may be exploration again, and the version that was kept last may have its turn."""
         self.explorer.active = True
+        kept = [row.version for row in self._store.events() if row.event == "kept"]
+        waiting, self._waiting = self._waiting, None
+        try:
+            if kept and self._goes_on and not self._driving:
+                self._swap_to(self._store.directory / f"{kept[-1]}.onnx", False)
+        except DdpgRobotError as error:
+            self.complain(str(error))
+        if waiting is not None:
+            self._on_policy(*waiting)
 
     def destroy(self) -> None:
         """Ends what it publishes and hears."""
@@ -122,9 +137,10 @@ class Online:
 
     def note(self, news: News) -> None:
         """Keeps what happened to a version."""
-        if not news.driver.candidate:
+        source = Path(news.driver.source)
+        if source.parent != self._store.directory:
             return
-        version = VersionId.parse(Path(news.driver.source).stem)
+        version = VersionId.parse(source.stem)
         if news.event in ("drives", "kept"):
             self._driving = str(version)
         elif news.event == "back":
@@ -158,7 +174,9 @@ class Online:
             return
         try:
             path = self._store.keep(version, data)
-            self._swap_to(path)
+            if not self._swap_to(path, "kept" not in known):
+                self._waiting = version, data
+                return
         except (DdpgRobotError, OSError) as error:
             self.complain(str(error))
             self._add(version, "rejected", str(error))
@@ -167,6 +185,14 @@ class Online:
 
     def _on_verdict(self, version: VersionId, keep: bool, why: str) -> None:
         self._judge(str(self._store.directory / f"{version}.onnx"), keep, why)
+
+    def _same_base(self, weights: str) -> bool:
+        """Whether the versions in the store began with this policy; from now on, they do."""
+        file = self._store.directory / BASE
+        same = file.is_file() and file.read_text().strip() == weights
+        if not same:
+            write_whole(file, weights + "\n")
+        return same
 
     def _add(self, version: VersionId, event: str, detail: str = "") -> None:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import MultiArrayDimension, String, UInt8MultiArray
 
@@ -21,13 +22,15 @@ from ddpg_robot.versions import VersionId, sha256
 POLICIES_TOPIC, VERDICTS_TOPIC = "learner/policies", "learner/verdicts"
 SCHEMA, VERDICT_SCHEMA = "ddpg_robot.version/1", "ddpg_robot.verdict/1"
 CHUNK = 65_536
-FEED_QOS = QoSProfile(
-    depth=MAX_FILE_BYTES // CHUNK,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""Room for the largest policy file there may be."""
-VERDICT_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def latched(depth: int) -> QoSProfile:
+    """Quality of service of messages that are kept for whoever comes late."""
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+FEED_QOS, VERDICT_QOS = latched(MAX_FILE_BYTES // CHUNK), latched(1)
+"""Room for the largest policy file there may be; for one verdict."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 Offer = Callable[[VersionId, bytes], None]
@@ -103,19 +106,27 @@ class Assembler:
 
 
 class PolicySender:
-    """The learner's end.
+    """The learner's end. Whoever comes late gets the newest policy, and no other.
 
     Args:
         node: owner.
     """
 
     def __init__(self, node: Node) -> None:
-        self._files = node.create_publisher(UInt8MultiArray, POLICIES_TOPIC, FEED_QOS)
+        self._node = node
+        self._files: Publisher | None = None
+        self._depth = 0
         self._verdicts = node.create_publisher(String, VERDICTS_TOPIC, VERDICT_QOS)
 
     def send(self, version: VersionId, data: bytes) -> None:
         """Publishes a policy file."""
-        for message in chunks(version, data):
+        messages = chunks(version, data)
+        if self._files is None or len(messages) != self._depth:
+            if self._files is not None:
+                self._node.destroy_publisher(self._files)
+            self._depth = len(messages)
+            self._files = self._node.create_publisher(UInt8MultiArray, POLICIES_TOPIC, latched(self._depth))
+        for message in messages:
             self._files.publish(message)
 
     def judge(self, version: VersionId, keep: bool, why: str) -> None:

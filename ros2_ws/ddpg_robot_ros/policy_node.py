@@ -152,7 +152,7 @@ class PolicyNode(LifecycleNode):
         now = self._lockstep or time.monotonic
         episodes = None
         if self._online is not None:
-            episodes = self._online.connect(self._command, now, self._try_candidate, self._judge_candidate)
+            episodes = self._online.connect(self._command, now, self._try_version, self._judge_candidate)
         driver = self._drivers.driver(source, policy, controller, self._state, self._command)
         rest_speed = value(self, "swap_speed") * np.array([joint.velocity_limit for joint in robot.joints])
         self._loop = self.loop_type(
@@ -180,9 +180,9 @@ class PolicyNode(LifecycleNode):
     def _activate(self) -> None:
         assert self._loop is not None
         self._await_state()
+        self._loop.start()
         if self._online is not None:
             self._online.begin()
-        self._loop.start()
         self.get_logger().info(f"active; waiting for a command on {self._command.topic}")
         if self._loop.tripped:
             self.get_logger().warning("still tripped: call ~/rearm")
@@ -327,11 +327,13 @@ class PolicyNode(LifecycleNode):
         driver = self._loop.swap.driver
         self._loop.propose(self._drivers.successor(source, driver, self._state, self._command, candidate))
 
-    def _try_candidate(self, path: Path) -> None:
+    def _try_version(self, path: Path, candidate: bool) -> bool:
+        """Lets what was learnt wait for its turn; False where the loop does not run."""
         if self._loop is None or not self._loop.running:
-            raise ConfigError(mismatch("policy node", "not active", "active: a candidate is tried under control"))
+            return False
         if str(path) != self._loop.swap.driver.source:
-            self._propose(str(path), candidate=True)
+            self._propose(str(path), candidate)
+        return True
 
     def _judge_candidate(self, source: str, keep: bool, why: str) -> None:
         if self._loop is not None:

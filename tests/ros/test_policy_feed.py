@@ -113,7 +113,8 @@ class Pupil(Swapped):
 def pupil(start, manifest, files: tuple[Path, Path], tmp_path: Path) -> Iterator[Pupil]:
     with Pupil(manifest, tmp_path) as one:
         parameters = {"policy": str(files[0]), "autostart": True, "online": True, "record": str(tmp_path), **PATIENT}
-        start("policy_node", **parameters, **{"exploration.share": 0.001}, swap_probation=8.0)
+        one.parameters = {**parameters, "exploration.share": 0.001, "swap_probation": 8.0}
+        one.node_process = start("policy_node", **one.parameters)
         one.puts_in_control(TARGET)
         assert one.driven_by(OLD_MARK)
         yield one
@@ -154,6 +155,21 @@ def test_a_candidate_goes_back_when_it_is_judged_so_when_nobody_judges_it_and_wh
     pupil.sender.send(version(4), data)
     assert pupil.driven_by(NEW_MARK)
     assert pupil.events(3) == ["arrived", "drives", "back"]
+
+
+def test_a_node_that_starts_again_goes_on_with_what_was_kept_and_takes_what_came_before_it_was_active(
+    start, pupil: Pupil, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pupil.sender.send(version(1), files[1].read_bytes())
+    assert pupil.driven_by(NEW_MARK)
+    pupil.sender.judge(version(1), True, "it earns more")
+    assert pupil.has(1, "arrived", "drives", "kept")
+    assert pupil.node_process.end() == 0
+    pupil.commands.clear()
+    start("policy_node", **pupil.parameters)
+    pupil.puts_in_control(TARGET)
+    assert pupil.driven_by(NEW_MARK)
+    assert pupil.events(1)[:3] == ["arrived", "drives", "kept"]
 
 
 def test_what_is_no_policy_for_this_robot_is_refused_in_one_line_and_the_robot_goes_on(
