@@ -32,7 +32,7 @@ class OnlineSettings:
 
     robot_share: float = 0.5
     """Share of the robot's own transitions in a minibatch; the rest comes from simulation."""
-    updates_per_transition: float = 4.0
+    updates_per_transition: float = 1.0
     """Updates for each transition of the robot."""
     capacity: int = 200_000
     """Transitions of the robot that are kept."""
@@ -43,7 +43,7 @@ class OnlineSettings:
     units of the action's range of -1 to 1."""
     value_margin: float = 0.0
     """Gate: how much worse than the driving policy's the candidate's mean value may be, in deviations of the values."""
-    progress: float = 1.0
+    progress: float = 0.7
     """Step sizes are those after this part of the training: 1 for the smallest, at its end."""
     seed: int = 0
     """Of the minibatches."""
@@ -119,6 +119,7 @@ class OnlineLearner:
     Attributes:
         agent: the agent.
         robot: replay of the robot's transitions.
+        owed: updates that are to be made for what was received.
         received: transitions taken so far.
 
     Raises:
@@ -152,7 +153,7 @@ class OnlineLearner:
         self._relative = bool(task["target_relative"])
         self._rng = np.random.default_rng(settings.seed)
         self._held_out: list[NDArray[np.float32]] = []
-        self._owed = 0.0
+        self.owed = 0.0
         self._next_tick: int | None = None
         self._last_observation: NDArray[np.float32] | None = None
 
@@ -179,14 +180,14 @@ class OnlineLearner:
                 self.robot, one["observation"].copy(), action, float(reward), self._last_observation, terminated, ended
             )
             self._next_tick = None if terminated or ended else int(one["tick"]) + self._ticks
-        self._owed += len(transitions) * self._settings.updates_per_transition
+        self.owed += len(transitions) * self._settings.updates_per_transition
 
     def learn(self, most: int) -> Losses | None:
         """Makes the updates that are owed, at most so many at once; what the last of them reported, None without any."""
         losses = None
-        while self._owed >= 1 and most > 0 and len(self.robot) >= self.agent.config.batch_size:
+        while self.owed >= 1 and most > 0 and len(self.robot) >= self.agent.config.batch_size:
             losses = self.agent.update(self._mixed.sample(self._rng))
-            self._owed, most = self._owed - 1, most - 1
+            self.owed, most = self.owed - 1, most - 1
         return losses
 
     def propose(self, driving: Actor, same_units: bool) -> tuple[Actor, Judgement]:
@@ -246,14 +247,14 @@ class OnlineLearner:
         size = self.robot.width
         held_out = np.stack(self._held_out) if self._held_out else np.zeros((0, size), np.float32)
         tensors = {**self.agent.state(), HELD_OUT: torch.from_numpy(held_out)}
-        return tensors, {"received": self.received, "owed": self._owed, "rng": self._rng.bit_generator.state}
+        return tensors, {"received": self.received, "owed": self.owed, "rng": self._rng.bit_generator.state}
 
     def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Goes on from what `state` gave; steps that no n-step return had taken in are lost."""
         self._held_out = list(tensors[HELD_OUT].numpy().copy())
         self.agent.load_state({name: tensor for name, tensor in tensors.items() if name != HELD_OUT})
         self.agent.set_progress(self._settings.progress)
-        self.received, self._owed = state["received"], state["owed"]
+        self.received, self.owed = state["received"], state["owed"]
         self._rng.bit_generator.state = state["rng"]
 
     def _actions(self, transitions: NDArray[Any]) -> NDArray[np.float32]:

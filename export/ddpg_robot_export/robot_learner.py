@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpg_robot import __version__
-from ddpg_robot.errors import CheckpointError, DdpgRobotError, RecordingError, mismatch
+from ddpg_robot.errors import CheckpointError, DdpgRobotError, RecordingError, TrainingError, mismatch
 from ddpg_robot.files import write_json
 from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor
 from ddpg_robot.learn.online import OnlineLearner, OnlineSettings, Reward
@@ -113,6 +113,7 @@ class RobotLearner:
         self._last_candidate = 0
         self.notes = ""
         self.unrewarded = 0
+        self._broken = False
         self.out.mkdir(parents=True, exist_ok=True)
         self.store = VersionStore(self.out / "versions")
         self._checkpoints = CheckpointStore(self.out / "checkpoint")
@@ -162,13 +163,15 @@ class RobotLearner:
     def work(self, seconds: float) -> bool:
         """Makes updates that are owed, for so long; False where there are none."""
         end, any_made = time.monotonic() + seconds, False
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self._broken:
             losses = self.learner.learn(20)
             if losses is None:
                 break
             any_made = True
             if not math.isfinite(losses.critic):
-                raise CheckpointError(mismatch("losses beside the robot", losses, "finite numbers"))
+                self._broken = True
+                hint = "No policy leaves any more; start the learner again, it goes on from its last checkpoint"
+                raise TrainingError(mismatch("losses beside the robot", losses, "finite numbers", hint=hint))
         return any_made
 
     # What goes to the robot
@@ -176,11 +179,12 @@ class RobotLearner:
     def candidate(self) -> Sent | None:
         """The next candidate, where it is time for one and it passes the gate."""
         received = self.learner.received
-        due = received - self._last_candidate >= self.gate.every and self._trial is None
+        if received - self._last_candidate < self.gate.every or self._trial is not None:
+            return None
         if self._heard != self._driving_weights:
             self.notes = f"the robot drives a policy that is none of mine, weights {self._heard[:8]}: it gets no other"
             return None
-        if not due or not self.returns.ready(self._driving_weights):
+        if not self.returns.ready(self._driving_weights):
             return None
         self._last_candidate = received
         version = VersionId(self.id, self.store.last(self.id) + 1)
@@ -228,6 +232,7 @@ class RobotLearner:
         return {
             "transitions learnt from": self.learner.received,
             "updates": self.learner.agent.updates,
+            "updates owed": int(self.learner.owed),
             **{f"ticks: {name}": value for name, value in vars(counts).items()},
             "candidate": "none" if self._trial is None else str(self._trial.version),
             "last": self.notes,
@@ -236,7 +241,9 @@ class RobotLearner:
     # Keeping
 
     def save(self) -> None:
-        """Writes a checkpoint; what came before it is not lost when the process dies."""
+        """Writes a checkpoint; what came before it is not lost when the process dies. What is broken is not kept."""
+        if self._broken:
+            return
         tensors, state = self.learner.state()
         tensors |= {DRIVING + name: tensor for name, tensor in self._driving.state_dict().items()}
         state |= {

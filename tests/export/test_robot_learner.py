@@ -8,10 +8,11 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+import torch
 
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.dry_run import dry_run
-from ddpg_robot.errors import CheckpointError, ConfigError
+from ddpg_robot.errors import CheckpointError, ConfigError, TrainingError
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.online import OnlineSettings
 from ddpg_robot.learn.trainer import train
@@ -200,6 +201,21 @@ def test_a_learner_goes_on_from_its_checkpoint_and_from_recordings_that_it_misse
 def test_a_policy_that_is_not_the_runs_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another actor"):
         make(run, shipped_policy("arm_reach_pd"), tmp_path / "out")
+
+
+def test_a_learner_that_broke_says_so_keeps_nothing_and_sends_nothing(run: Path, policy: Path, tmp_path: Path) -> None:
+    learner, robot = make(run, policy, tmp_path / "out"), Robot(policy)
+    feed(learner, robot, 10)
+    with torch.no_grad():
+        for weight in learner.learner.agent.critics.parameters():
+            weight.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="losses beside the robot"):
+        learner.work(5.0)
+    assert not learner.work(0.1)
+    learner.save()
+    assert not list((tmp_path / "out" / "checkpoint").glob("step-*"))
+    assert learner.candidate() is None
+    assert learner.store.events()[-1].event == "refused"
 
 
 def test_a_reward_topic_that_is_silent_pauses_learning(run: Path, policy: Path, tmp_path: Path) -> None:
