@@ -103,14 +103,17 @@ class Online:
         self._receiver = PolicyReceiver(node, self._on_policy, self._on_verdict, self.complain)
         return self.episodes
 
-    def begin(self) -> None:
-        """The loop has started: there may be exploration again, and the version that was kept last may have its turn."""
+    def prepare(self) -> None:
+        """The loop is about to start: there may be exploration again."""
         self.explorer.active = True
-        kept = [row.version for row in self._store.events() if row.event == "kept"]
-        waiting, self._waiting = self._waiting, None
+
+    def begin(self) -> None:
+        """The loop has started: the version that was kept last may have its turn."""
+        kept, waiting = self._last_kept(), self._waiting
+        self._waiting = None
         try:
             if kept and self._goes_on and not self._driving:
-                self._swap_to(self._store.directory / f"{kept[-1]}.onnx", False)
+                self._swap_to(self._store.directory / f"{kept}.onnx", False)
         except DdpgRobotError as error:
             self.complain(str(error))
         if waiting is not None:
@@ -140,7 +143,10 @@ class Online:
         source = Path(news.driver.source)
         if source.parent != self._store.directory:
             return
-        version = VersionId.parse(source.stem)
+        try:
+            version = VersionId.parse(source.stem)
+        except ConfigError:  # somebody's own file
+            return
         if news.event in ("drives", "kept"):
             self._driving = str(version)
         elif news.event == "back":
@@ -185,6 +191,13 @@ class Online:
 
     def _on_verdict(self, version: VersionId, keep: bool, why: str) -> None:
         self._judge(str(self._store.directory / f"{version}.onnx"), keep, why)
+
+    def _last_kept(self) -> str:
+        """The version that was kept last and has not gone back since; empty for none."""
+        events = self._store.events()
+        last = {row.version: row.event for row in events}
+        kept = [row.version for row in events if row.event == "kept" and last[row.version] not in FINAL]
+        return kept[-1] if kept else ""
 
     def _same_base(self, weights: str) -> bool:
         """Whether the versions in the store began with this policy; from now on, they do."""

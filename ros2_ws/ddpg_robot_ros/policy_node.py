@@ -180,6 +180,8 @@ class PolicyNode(LifecycleNode):
     def _activate(self) -> None:
         assert self._loop is not None
         self._await_state()
+        if self._online is not None:
+            self._online.prepare()
         self._loop.start()
         if self._online is not None:
             self._online.begin()
