@@ -34,6 +34,8 @@ SESSIONS = 4
 """Recordings whose ticks may still come in turns: those of a policy that has just left, and of the one that follows."""
 ACTORS = 8
 """Versions that the learner would know again."""
+BARREN_TICKS = 2000
+"""Ticks under control that become no transition mean something."""
 DRIVING = "driving."
 RECORD = "learner.json"
 
@@ -113,6 +115,7 @@ class RobotLearner:
         self._last_candidate = 0
         self.notes = ""
         self.unrewarded = 0
+        self._barren = 0
         self._broken = False
         self.out.mkdir(parents=True, exist_ok=True)
         self.store = VersionStore(self.out / "versions")
@@ -132,6 +135,10 @@ class RobotLearner:
         self._note_driver(weights, rows)
         self._remember(rows)
         made = maker.add(rows)
+        driven = int((~(rows["waiting"] | rows["tripped"])).sum())
+        self._barren = 0 if len(made) else self._barren + driven
+        if self._barren > BARREN_TICKS:
+            self.notes = f"{self._barren} ticks and no transition: is the rate of the loop {self._rate:g} Hz?"
         if self._topic_reward:
             rewarded = np.isfinite(made["reward"])
             self.unrewarded = 0 if rewarded.any() else self.unrewarded + len(made)

@@ -230,6 +230,17 @@ def test_a_reward_topic_that_is_silent_pauses_learning(run: Path, policy: Path, 
     assert learner.learner.received > 40
 
 
+def test_a_learner_that_is_told_another_rate_than_the_loops_says_so(run: Path, policy: Path, tmp_path: Path) -> None:
+    settings = OnlineSettings(**ONLINE), GateSettings(**GATE)
+    learner = RobotLearner(
+        run, OnnxPolicy.open(policy), tmp_path / "out", ArmReach("pd").reward_of, *settings, rate=500.0
+    )
+    robot = Robot(policy)
+    feed(learner, robot, 10)
+    assert learner.learner.received == 0
+    assert "is the rate of the loop 500 Hz?" in learner.status()["last"]
+
+
 def test_a_candidate_that_leaps_in_shadow_is_refused(policy: Path) -> None:
     rows = Robot(policy).episodes(1)
     opened = OnnxPolicy.open(policy)
