@@ -82,9 +82,13 @@ class PolicyController:
         """
         if self.phase == 0:
             self.builder.build(state, command, self.effort)
-            self.output = self._policy.run()
+            self.output = self.act(state)
         self.phase = (self.phase + 1) % self._ticks
         return self.safety.step(self._law.effort(self.output, state), state, state_age)
+
+    def act(self, state: RobotState) -> Float32:
+        """The policy's output for what was built last ``(n,)``, N·m or rad; a buffer that the next call overwrites."""
+        return self._policy.run()
 
     def drive(self, state: RobotState, command: Command, state_age: float, waiting: bool) -> Verdict:
         """One tick of a deployment: damped while tripped, or while nobody has asked for anything; else as `step`.
@@ -101,6 +105,23 @@ class PolicyController:
             return self.step(state, command, state_age)
         self.damper.step(self._zero, state, state_age)
         return self.safety.step(self.damper.effort, state, state_age)
+
+    def obey(self, effort: Array, state: RobotState, command: Command, state_age: float) -> Verdict:
+        """One tick in which somebody else drives, behind the same filter; what the policy would observe is built all the same.
+
+        Args:
+            effort: what is asked for ``(n,)``, N·m.
+            state: newest state.
+            command: newest command.
+            state_age: age of the state, s.
+        """
+        if self.safety.tripped:
+            return self.safety.step(self._zero, state, state_age)
+        if self.phase == 0:
+            self.builder.build(state, command, self.effort)
+        self.phase = (self.phase + 1) % self._ticks
+        self.proposed[:] = effort
+        return self.safety.step(self.proposed, state, state_age)
 
     def rehearse(self, state: RobotState, command: Command) -> None:
         """Runs policy and control law on a state, and lets nothing come of it.

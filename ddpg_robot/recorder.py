@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpg_robot import __version__
 from ddpg_robot.cdr import CDR_HEADER
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import RecordingError, mismatch
 from ddpg_robot.mcap_file import mcap_library
-from ddpg_robot.recording import REASONS, SCHEMA, TERM_PREFIX, Session, TickLayout
+from ddpg_robot.recording import REASONS, SCHEMA, TERM_PREFIX, Marks, Session, TickLayout
 from ddpg_robot.recording_file import FRAME, TICK_CHANNEL, RecordingWriter, Trip, frame
 from ddpg_robot.safety import SafetyLimits, TripReason, Verdict
 from ddpg_robot.spec import PolicyManifest
@@ -42,7 +43,7 @@ class Ring:
     """Ticks on their way from the loop's thread to the writer's: one of each, no locks.
 
     Args:
-        controller: whose numbers are copied; likewise `state` and `command`.
+        controller: whose numbers are copied; likewise `state`, `command` and `marks`.
         layout: fields of a tick.
         capacity: ticks that it holds.
 
@@ -51,7 +52,13 @@ class Ring:
     """
 
     def __init__(
-        self, controller: PolicyController, state: RobotState, command: Command, layout: TickLayout, capacity: int
+        self,
+        controller: PolicyController,
+        state: RobotState,
+        command: Command,
+        marks: Marks,
+        layout: TickLayout,
+        capacity: int,
     ) -> None:
         size, fields = FRAME.size + layout.dtype.itemsize, layout.dtype.fields
         assert fields is not None
@@ -82,10 +89,10 @@ class Ring:
             sources += [("orientation_wxyz", state.orientation_wxyz), ("angular_velocity", state.angular_velocity)]
         self._copies = [(rows(name, source), source) for name, source in sources]
         self._output = rows("output", controller.output)
-        self._controller, self._state = controller, state
+        self._controller, self._state, self._marks = controller, state, marks
         self._head_at, self._tail_at = SEQUENCE_AT, at["tick"]
-        self._pack_head = struct.Struct("<IQQ4sQdddddd").pack_into
-        self._pack_tail = struct.Struct("<IIHBBBBBB").pack_into
+        self._pack_head = struct.Struct("<IQQ4sQddddddd").pack_into
+        self._pack_tail = struct.Struct("<IIHBBBBBBBB").pack_into
 
     def add(
         self,
@@ -113,12 +120,15 @@ class Ring:
         slot = head % self._capacity
         begin = slot * self._size
         lateness, work, age, to_command = timing
-        controller = self._controller
+        controller, marks = self._controller, self._marks
         gain, stamp = controller.safety.gain, self._state.stamp
         head_at, tail_at = begin + self._head_at, begin + self._tail_at
         now = int(published * 1e9)
         self._pack_head(
-            self._bytes, head_at, tick, now, now, CDR_HEADER, now, stamp, age, lateness, work, to_command, gain
+            self._bytes,
+            head_at,
+            *(tick, now, now, CDR_HEADER, now),
+            *(stamp, age, lateness, work, to_command, gain, marks.reward),
         )
         for ring, source in self._copies:
             ring[slot] = source
@@ -126,7 +136,7 @@ class Ring:
         reason = _NUMBERS[verdict.reason]
         tripped, _, _, barrier, clamped, slewed = verdict
         flags = (tripped, barrier, clamped, slewed, waiting)
-        self._pack_tail(self._bytes, tail_at, tick, rearms, controller.phase, reason, *flags)
+        self._pack_tail(self._bytes, tail_at, tick, rearms, controller.phase, reason, marks.mode, marks.mark, *flags)
         self._verdicts[slot] = verdict
         self._head = head + 1  # only now may the writer look at it
 
@@ -159,8 +169,11 @@ class Recorder:
         state: the buffers that it reads; likewise `command`.
         complain: takes one line when something went wrong (the writer's thread).
         shadow: the efforts go to nobody.
+        stream: takes rows of the layout as soon as they are on disk (the writer's thread); None where nobody listens.
+        marks: what else is recorded of a tick, a buffer too; None where the policy drives alone.
 
     Attributes:
+        layout: fields of a tick.
         path: the file.
         written: ticks on disk, or on their way there.
 
@@ -178,6 +191,8 @@ class Recorder:
         command: Command,
         complain: Callable[[str], None],
         shadow: bool = False,
+        stream: Callable[[NDArray[Any]], None] | None = None,
+        marks: Marks | None = None,
     ) -> None:
         mcap_library("writer")
         self._directory = Path(directory).expanduser()
@@ -187,10 +202,12 @@ class Recorder:
             raise RecordingError(mismatch(f"record: {directory}", error.strerror, "a directory")) from None
         if not os.access(self._directory, os.W_OK):
             raise RecordingError(mismatch(f"record: {directory}", "no permission to write", "a directory to write in"))
-        self._layout = TickLayout.of(manifest.interface)
+        self.layout = TickLayout.of(manifest.interface)
+        self._row = np.dtype([("frame", "V", FRAME.size), ("tick", self.layout.dtype)])
+        self._stream = stream
         self._complain = complain
         capacity = max(256, round(RING_SECONDS * controller.rate))
-        self._ring_of = (controller, state, command, self._layout, capacity)
+        self._ring_of = (controller, state, command, marks or Marks(), self.layout, capacity)
         self._name = "".join(char if char.isalnum() or char in "-_" else "_" for char in manifest.name)[:60]
         self._session = Session(
             SCHEMA,
@@ -246,7 +263,7 @@ class Recorder:
         _give_way()
         try:
             with self.path.open("wb") as file:
-                self._write(RecordingWriter(file, self._session, self._layout))
+                self._write(RecordingWriter(file, self._session, self.layout))
                 file.flush()
                 os.fsync(file.fileno())
         except Exception as error:  # whatever it is, it must not reach the robot
@@ -278,6 +295,8 @@ class Recorder:
                 before = verdict
             writer.add(block, trips)
             self.written += len(verdicts)
+            if self._stream is not None:
+                self._stream(np.frombuffer(block, self._row)["tick"])
             taken = ring.take()
         return before
 

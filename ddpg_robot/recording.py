@@ -8,10 +8,12 @@ taken apart. Each trip is a ``ddpg_robot/msg/Trip``. The metadata record `METADA
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ TRIP_MESSAGE = "uint64 time\nuint32 tick\nstring reason\nstring detail\n"
 TERM_PREFIX = "observation_"
 REASONS: tuple[TripReason, ...] = tuple(TripReason)
 """A tick's ``reason`` is 0 for none, or 1 + the index here."""
+ADDED = ("reward", "mode", "mark")
+"""Fields that recordings of earlier versions do not have."""
 _TYPES = {
     "uint64": "<u8",
     "float64": "<f8",
@@ -41,6 +45,34 @@ _TYPES = {
     "bool": "?",
 }
 _FIELD = re.compile(r"^(\w+)(?:\[(\d+)\])? ([a-z]\w*)(?:\s*#.*)?$")
+
+
+class Mode(IntEnum):
+    """Who drove in a tick that was neither tripped nor waiting."""
+
+    POLICY = 0
+    TAKEOVER = 1
+    """A person, over the topic ``takeover``."""
+    RESET = 2
+    """The reset procedure."""
+
+
+class Mark(IntEnum):
+    """What somebody said of the episode in a tick."""
+
+    NONE = 0
+    SUCCESS = 1
+    FAILURE = 2
+
+
+@dataclass
+class Marks:
+    """What is recorded of a tick beside its numbers; whoever drives writes it, the recorder reads it."""
+
+    mode: Mode = Mode.POLICY
+    mark: Mark = Mark.NONE
+    reward: float = math.nan
+    """What a reward topic said since the policy ran last; NaN for nothing."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +138,7 @@ class TickLayout:
             "float64 work # s, from waking to the published effort",
             "float64 state_to_command # s",
             "float64 gain # of the soft start",
+            "float64 reward # of a reward topic, NaN for none",
             f"float64[{n}] position # rad",
             f"float64[{n}] velocity # rad/s",
             f"float64[{c}] command # {interface.command.unit}, frame {interface.command.frame}",
@@ -123,6 +156,8 @@ class TickLayout:
             "uint32 rearms # so far",
             "uint16 phase # ticks since the policy ran, after this one",
             "uint8 reason",
+            "uint8 mode # who drove: 0 the policy, 1 a takeover, 2 the reset procedure",
+            "uint8 mark # the episode ended: 1 in success, 2 in failure",
             *(f"bool {name}" for name in ("tripped", "barrier", "clamped", "slewed", "waiting")),
         ]
         return cls("\n".join(lines) + "\n")

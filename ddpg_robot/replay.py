@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import JointMappingError, RecordingError, mismatch
 from ddpg_robot.policy import OnnxPolicy
-from ddpg_robot.recording import REASONS, TERM_PREFIX, Recording, Session, TickLayout
+from ddpg_robot.recording import ADDED, REASONS, TERM_PREFIX, Mode, Recording, Session, TickLayout
 from ddpg_robot.safety import TripReason, Verdict
 from ddpg_robot.state import Command, RobotState
 
@@ -98,7 +98,7 @@ class Rerun:
         own = TickLayout.of(interface).dtype
         for name in own.names or ():
             here, there = own[name].shape, layout.dtype[name].shape if name in (layout.dtype.names or ()) else None
-            if not name.startswith(TERM_PREFIX) and here != there:
+            if not name.startswith(TERM_PREFIX) and here != there and not (name in ADDED and there is None):
                 raise RecordingError(mismatch(f"'{name}' of the recording", there, f"{here}, as the policy has it"))
         self.controller = PolicyController(policy, session.limits, session.rate)
         self.terms = {
@@ -108,6 +108,7 @@ class Rerun:
         }
         self.skipped = self.dropped = 0
         self._own = own
+        self._has_modes = "mode" in (layout.dtype.names or ())
         self._state = RobotState(robot.n_joints, robot.floating_base)
         self._command = Command(interface.command.size)
         self._before: Any = None
@@ -138,6 +139,9 @@ class Rerun:
         if before is not None and tick != int(before["tick"]) + 1:
             self.dropped += max(0, tick - int(before["tick"]) - 1)
             self.skipped += 1
+            self._take_over(row, trips)
+            return False
+        if self._has_modes and row["mode"] != Mode.POLICY and not row["tripped"]:
             self._take_over(row, trips)
             return False
         if before is not None and row["rearms"] != before["rearms"]:

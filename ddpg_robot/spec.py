@@ -28,6 +28,7 @@ LARGEST_NUMBER = 1e12
 """Bound of every other number: sums of squares stay finite."""
 MAX_TEXT = 255
 """Characters of a name, a unit or a frame."""
+LARGEST_EXPLORATION = 0.5
 COMMAND_SIZES = {"point": 3, "velocity": 3}
 
 Vector = tuple[float, ...]
@@ -279,9 +280,16 @@ class PolicyManifest:
     training: TrainingRecord
     parity: ParityRecord
     weights_sha256: str
+    exploration_limit: float = 0.0
+    """Online learning: largest exploration torque of a joint, as a share of its effort limit; 0: it may not explore."""
 
     def __post_init__(self) -> None:
         _require(self.schema == SCHEMA, mismatch("policy schema", repr(self.schema), repr(SCHEMA)))
+        expected = f"0 to {LARGEST_EXPLORATION:g}"
+        _require(
+            0 <= self.exploration_limit <= LARGEST_EXPLORATION,
+            mismatch("exploration_limit", self.exploration_limit, expected),
+        )
 
     @cached_property
     def interface(self) -> PolicyInterface:

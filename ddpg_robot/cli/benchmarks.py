@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union
 from tyro.conf import arg, subcommand
 
 from ddpg_robot.cli.arguments import Flag, OutDir, OutFile, Pairs, PolicyOption
+from ddpg_robot.cli.online_benchmark import Online
 from ddpg_robot.cli.sources import import_tasks, need, policy_path, task_id
 from ddpg_robot.cli.terminal import key_values
 from ddpg_robot.cli.timing import Loop, Soak
@@ -320,7 +321,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measure: inference, control loop, a long run, training speed, replay, how well agents learn and why, cost of actions."""
+    """Measure: inference, loop, a long run, training speed, replay, how well agents learn and why, learning on the robot."""
 
     what: Annotated[
         Union[  # noqa: UP007 - tyro reads the annotations
@@ -332,6 +333,7 @@ class Benchmark:
             Annotated[Learn, subcommand("learn")],
             Annotated[Ablate, subcommand("ablate")],
             Annotated[Ladder, subcommand("ladder")],
+            Annotated[Online, subcommand("online")],
         ],
         arg(name=""),
     ]

@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg, subcommand
 from ddpg_robot.cli.arguments import Flag, OutDir, OutFile, Pairs, PolicyName, RunPath
 from ddpg_robot.cli.benchmarks import Benchmark
 from ddpg_robot.cli.live import Doctor, Top
+from ddpg_robot.cli.online import Learner, Versions
 from ddpg_robot.cli.replay import Replay
 from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
@@ -153,6 +154,8 @@ class Export:
     """Observations on which the graph must agree with torch."""
     seed: int = 0
     """Seed of the samples."""
+    exploration_limit: float = 0.1
+    """Online learning: largest exploration torque, as a share of each joint's effort limit; 0 forbids it for ever."""
 
     def __call__(self) -> int:
         """Exports; returns the exit code."""
@@ -160,7 +163,7 @@ class Export:
         import_tasks()
         from ddpg_robot_export.exporter import export_run
 
-        manifest = export_run(self.run, self.out, name=self.name, samples=self.samples, seed=self.seed)
+        manifest = export_run(self.run, self.out, self.name, self.samples, self.seed, self.exploration_limit)
         error, samples = manifest.parity.max_abs_error, manifest.parity.samples
         print(f"Wrote {self.out}. Parity: {error:.1e} of the output range on {samples} samples.")
         print(f"Next: ddpg-robot evaluate {self.out}, ddpg-robot deploy {self.out}")
@@ -222,10 +225,19 @@ class Deploy:
     """Command nobody: publish on policy_node/shadow_effort what would be commanded. There is no guard then."""
     record: OutDir = None
     """Record every tick into a file in this directory; `ddpg-robot replay` runs it again."""
+    online: Annotated[Path | None, arg(metavar="RUN")] = None
+    """EXPLORES, and learns on from this run directory, whose export FILE must be. Recordings, versions and checkpoints go to
+    --record (default: runs/online); the same again goes on. docs/online.md says what it does and does not promise."""
 
     def __call__(self) -> int:
         """Deploys until it is told to stop; returns the exit code."""
-        need("ros", *(["sim"] if self.plant else []), *(["bag"] if self.record else []))
+        need("ros", *(["sim"] if self.plant else []), *(["bag"] if self.record or self.online else []))
+        record = self.record
+        learner: tuple[str, ...] = ()
+        if self.online is not None:
+            record = record or Path("runs/online")
+            options = Learner(self.online, self.file, record / "learner", recordings=record, rate=self.rate)
+            learner = options.command_line(self.namespace)
         from ddpg_robot_ros.deploy import deploy
 
         code: int = deploy(
@@ -237,7 +249,8 @@ class Deploy:
             params_file=self.params_file,
             duration=self.duration,
             shadow=self.shadow,
-            record=self.record,
+            record=record,
+            learner=learner,
         )
         return code
 
@@ -317,6 +330,8 @@ Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[Inspect, subcommand("inspect")],
     Annotated[Verify, subcommand("verify")],
     Annotated[Deploy, subcommand("deploy")],
+    Annotated[Learner, subcommand("learner")],
+    Annotated[Versions, subcommand("versions")],
     Annotated[Replay, subcommand("replay")],
     Annotated[Plant, subcommand("plant")],
     Annotated[Top, subcommand("top")],

@@ -63,7 +63,11 @@ class Replay:
 
     def newest(self) -> Batch:
         """The last transitions that were added, one batch of them."""
-        self._batch_rows[:] = self.slice(self.total - len(self._batch_rows), self.total)
+        return self.batch_of(self.slice(self.total - len(self._batch_rows), self.total))
+
+    def batch_of(self, rows: np.ndarray) -> Batch:
+        """Rows, of this replay or of another of the same sizes, as a minibatch."""
+        self._batch_rows[:] = rows
         return self._batch
 
     def slice(self, first: int, last: int) -> np.ndarray:
@@ -101,10 +105,14 @@ class NStepWindow:
         """Takes one step; the transitions that it completes go into the replay."""
         self._steps.append((observation, action, reward))
         if terminated or truncated:
-            while self._steps:
-                self._emit(replay, next_observation, terminated)
+            self.close(replay, next_observation, terminated)
         elif len(self._steps) == self._n:
             self._emit(replay, next_observation, terminated=False)
+
+    def close(self, replay: Replay, next_observation: np.ndarray, terminated: bool = False) -> None:
+        """Ends the episode after the last step; all that is left goes into the replay."""
+        while self._steps:
+            self._emit(replay, next_observation, terminated)
 
     def _emit(self, replay: Replay, next_observation: np.ndarray, terminated: bool) -> None:
         """Adds the transition that starts at the oldest step of the window, and drops that step."""

@@ -19,9 +19,17 @@ from ddpg_robot_export.actor import DeployedActor
 from ddpg_robot_export.graph import build_graph
 from ddpg_robot_export.parity import check_parity, parity_observations
 
+EXPLORATION_LIMIT = 0.1
+"""What a policy file allows online learning, where nobody says otherwise: a tenth of each joint's effort limit."""
+
 
 def export_run(
-    run_dir: Path, out: Path, name: str | None = None, samples: int = 10_000, seed: int = 0
+    run_dir: Path,
+    out: Path,
+    name: str | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+    exploration_limit: float = EXPLORATION_LIMIT,
 ) -> PolicyManifest:
     """Exports the best actor of a training run.
 
@@ -31,6 +39,7 @@ def export_run(
         name: of the policy; the file's name by default.
         samples: observations of the parity gate. They include rollouts when the task can be made here.
         seed: of the parity gate.
+        exploration_limit: see `PolicyManifest`.
 
     Raises:
         RunDirectoryError: not a run directory.
@@ -54,7 +63,8 @@ def export_run(
         task["target_relative"],
     )
     observations = parity_observations(deployed, task["task"], task["task_kwargs"], samples, seed)
-    return export_actor(deployed, _training_record(run_dir, loaded), observations, out, name or out.stem)
+    record = _training_record(run_dir, loaded)
+    return export_actor(deployed, record, observations, out, name or out.stem, exploration_limit)
 
 
 def _training_record(run_dir: Path, loaded: LoadedActor) -> TrainingRecord:
@@ -76,7 +86,12 @@ def _training_record(run_dir: Path, loaded: LoadedActor) -> TrainingRecord:
 
 
 def export_actor(
-    deployed: DeployedActor, training: TrainingRecord, observations: np.ndarray, out: Path, name: str
+    deployed: DeployedActor,
+    training: TrainingRecord,
+    observations: np.ndarray,
+    out: Path,
+    name: str,
+    exploration_limit: float = EXPLORATION_LIMIT,
 ) -> PolicyManifest:
     """Writes a policy file if the graph reproduces the actor on every observation.
 
@@ -86,9 +101,11 @@ def export_actor(
         observations: flat observations of the parity gate ``(samples, size)``, float32.
         out: the file; replaced in one step, or left as it was.
         name: of the policy.
+        exploration_limit: see `PolicyManifest`.
 
     Raises:
         ParityError: the graph differs from torch; no file is written.
+        SpecError: an exploration limit out of range.
         PolicyFileError: the file could not be written, or would be refused by its readers.
     """
     model = build_graph(deployed)
@@ -104,6 +121,7 @@ def export_actor(
         training=training,
         parity=ParityRecord(samples=0, max_abs_error=0.0),
         weights_sha256=graph_sha256(model.SerializeToString()),
+        exploration_limit=exploration_limit,
     )
     draft = OnnxPolicy(_serialize(model, manifest), "the exported graph")
     manifest = dataclasses.replace(manifest, parity=check_parity(deployed, draft, observations))

@@ -17,9 +17,11 @@ from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot.safety import TripReason, Verdict
 from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import Array
+from ddpg_robot_ros.episodes import Episodes
 from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.hot_swap import Driver, HotSwap
 from ddpg_robot_ros.inputs import CommandInput, StateInput
+from ddpg_robot_ros.lockstep import ClockTime, LockstepLoop
 from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.timing import LoopTiming
 from ddpg_robot_ros.transport import steady_memory
@@ -59,6 +61,8 @@ class ControlLoop:
         command_every: ticks between two looks for a new command; only the policy reads it, at its own rate.
         guard: tells when the effort guard no longer passes effort on; None where there is none.
         realtime: scheduler and processors of the loop's thread.
+        episodes: who drives when the policy does not; None without online learning.
+        clock: whose time the ticks follow; None for the processor's own.
 
     Attributes:
         timing: measurements of every tick.
@@ -79,6 +83,8 @@ class ControlLoop:
         command_every: int = 1,
         guard: GuardWatch | None = None,
         realtime: Realtime = ORDINARY,
+        episodes: Episodes | None = None,
+        clock: ClockTime | None = None,
     ) -> None:
         self.timing = LoopTiming()
         self.counts = Counts()
@@ -96,6 +102,8 @@ class ControlLoop:
         self._command_every = command_every
         self._guard = guard
         self._realtime = realtime
+        self._episodes, self._obeys = episodes, False
+        self._clock = clock
         self._farewell_ticks = math.ceil(shutdown_damping / self._period)
         self._damper = controller.damper
         self._zero: Array = np.zeros(robot.n_joints)
@@ -127,6 +135,8 @@ class ControlLoop:
         if self._guard is not None:
             self._guard.reset()
         self._command.forget()
+        if self._episodes is not None:
+            self._episodes.begin(self._state.state)
         if self._recorder is not None:
             self._recorder.start()
         self._stopping.clear()
@@ -149,6 +159,10 @@ class ControlLoop:
         """Lets a policy take over at the next safe point; None: nobody (any thread)."""
         self._request(lambda: self.swap.propose(driver))
 
+    def judge(self, source: str, keep: bool, why: str) -> None:
+        """Ends the probation of a candidate (any thread)."""
+        self._request(lambda: self.swap.judge(source, keep, why))
+
     def trip(self, reason: TripReason, detail: str) -> None:
         """Trips before the next tick (any thread)."""
         self._request(lambda: self._safety.trip(reason, detail))
@@ -165,7 +179,8 @@ class ControlLoop:
 
     def _run(self) -> None:
         self._realtime.enter()
-        loop = PeriodicLoop(self._period)
+        clock = self._clock
+        loop = PeriodicLoop(self._period) if clock is None else LockstepLoop(self._period, clock, self._stopping)
         lost_before = self.counts.lost
         collect_every = max(1, round(1 / self._period))
         # The filter judges what is not finite; numpy need not warn of it too.
@@ -211,7 +226,7 @@ class ControlLoop:
             age = self._state.age()
             if self._guard is not None and (complaint := self._guard.check()):
                 self._safety.trip(TripReason.FAULT, complaint)
-            verdict = self._controller.drive(self._state.state, self._command.command, age, self.waiting)
+            verdict = self._drive(age)
         except Exception as error:  # nothing may stop the loop from damping
             self._safety.trip(TripReason.FAULT, str(error) or repr(error))
             age = self._state.age()
@@ -219,6 +234,17 @@ class ControlLoop:
         self._publish(self._safety.effort)
         self._note(verdict)
         return age
+
+    def _drive(self, age: float) -> Verdict:
+        controller, state, command = self._controller, self._state.state, self._command.command
+        if self._episodes is not None:
+            effort = self._episodes.look(state, controller.phase == 0, self.tripped)
+            if effort is not None:
+                self._obeys = True
+                return controller.obey(effort, state, command, age)
+            if self._obeys:
+                self._obeys, controller.phase = False, 0  # what the policy said before is of no use any more
+        return controller.drive(state, command, age, self.waiting)
 
     def _rearm(self) -> None:
         if self._guard is not None:

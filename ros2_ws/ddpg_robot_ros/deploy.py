@@ -6,10 +6,11 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpg_robot_ros.processes import REFUSED, Deployment, ros_arguments
+from ddpg_robot_ros.processes import LEARNER, REFUSED, Deployment, ros_arguments
 from ddpg_robot_ros.transport import StopSignal
 
 POLL_S = 0.1
@@ -26,10 +27,12 @@ def deploy(
     duration: float | None = None,
     shadow: bool = False,
     record: str | Path | None = None,
+    learner: Sequence[str] = (),
 ) -> int:
     """Runs until Ctrl-C, SIGTERM, `duration` s, or until a node fails. Ends in damping, then zero effort.
 
-    A guard that dies is started again. When the policy node dies on a real robot, the guard goes on damping until Ctrl-C.
+    A guard or a learner that dies is started again. When the policy node dies on a real robot, the guard goes on damping
+    until Ctrl-C.
 
     Args:
         policy: policy file.
@@ -41,6 +44,7 @@ def deploy(
         duration: stop by itself after so many s.
         shadow: the policy publishes what it would command on ``policy_node/shadow_effort``, and commands nobody.
         record: directory for a recording of every tick.
+        learner: command line, behind the interpreter, of a learner beside it; the policy then explores.
 
     Returns:
         Exit status: 0, or 1 when a node failed.
@@ -58,6 +62,7 @@ def deploy(
         environment=discovery(plant),
         shadow=shadow,
         record=record,
+        learner=learner,
     )
     stop = StopSignal()
     end = math.inf if duration is None else time.monotonic() + duration
@@ -78,7 +83,7 @@ def _supervise(deployment: Deployment, stop: StopSignal) -> bool:
         if status is None or stop.is_set():
             continue
         print(f"error: {name} ended by itself, exit status {status}", file=sys.stderr)
-        if name == "effort_guard" and status != REFUSED:
+        if name in ("effort_guard", LEARNER) and status != REFUSED:
             deployment.restart(name)
             return True
         guarded_robot = "effort_guard" in deployment.nodes and "plant_node" not in deployment.nodes

@@ -27,8 +27,10 @@ class Age:
     stamp in the future shows as a negative age. Messages without stamp (zero) have the first kind of age only.
     """
 
-    def __init__(self, ros_now: Callable[[], float], source: AgeSource) -> None:
-        self._ros_now = ros_now
+    def __init__(
+        self, ros_now: Callable[[], float], source: AgeSource, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ros_now, self._now = ros_now, now
         self._use_stamp = source == "stamp"
         self._stamp = math.nan
         self._fresh_at = -math.inf
@@ -37,11 +39,11 @@ class Age:
         """A message with this stamp (s) has just been taken."""
         if stamp != self._stamp or stamp == 0.0:
             self._stamp = stamp
-            self._fresh_at = time.monotonic()
+            self._fresh_at = self._now()
 
     def now(self) -> float:
         """Age, s; infinite before the first message."""
-        since_receipt = time.monotonic() - self._fresh_at
+        since_receipt = self._now() - self._fresh_at
         if not self._use_stamp or self._stamp == 0.0 or since_receipt == math.inf:
             return since_receipt
         since_stamp = self._ros_now() - self._stamp
@@ -63,16 +65,18 @@ class StateInput:
         extra_joints: ExtraJoints,
         age_source: AgeSource,
         subscribe: type[Newest] = Newest,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.state = RobotState(robot.n_joints, robot.floating_base)
         self.latency_from = 0.0
-        now = ros_clock(node)
+        clocks = (ros_clock(node), time.monotonic) if clock is None else (clock, clock)
+        now, steady = clocks
         self._joints = subscribe(node, JointState, "joint_states", STATE_QOS, raw=True)
         self._reader = JointStateReader(robot.joint_names, extra_joints)
-        self._joint_age = Age(now, age_source)
+        self._joint_age = Age(now, age_source, steady)
         self._imu = subscribe(node, Imu, "imu", STATE_QOS) if robot.floating_base else None
         self._imu_reader = ImuReader()
-        self._imu_age = Age(now, age_source)
+        self._imu_age = Age(now, age_source, steady)
 
     def take(self) -> None:
         """Takes what is new.

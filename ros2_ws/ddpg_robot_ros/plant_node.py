@@ -28,12 +28,15 @@ from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_READER_QOS,
     STATE_QOS,
+    MessageWait,
     Newest,
     StopSignal,
     run_node,
 )
 
 OUTLIVE_S = 3.0
+LOCKSTEP_WAIT_S = 0.25
+"""How long a plant in lockstep waits for a command that does not come."""
 
 PARAMETERS = (
     Parameter("model", "arm_reach", "MJCF file, or the name of a model of ddpg_robot_sim."),
@@ -46,6 +49,9 @@ PARAMETERS = (
         "draw", "", "The robot of an episode with domain randomisation: JSON, or a file of it; empty = the model."
     ),
     Parameter("publish_clock", False, "Publish /clock and stamp with simulated time."),
+    Parameter(
+        "lockstep", False, "Wait for a command after each state, and go on at once: as fast as the controller is."
+    ),
 )
 
 
@@ -60,7 +66,7 @@ class PlantNode(Node):
         names = self._plant.joint_names
         self._state_order = self._order("joint_order")
         self._command_order = np.argsort(self._order("command_order"))
-        self._timeout = value(self, "command_timeout")
+        self._timeout, self._lockstep = value(self, "command_timeout"), value(self, "lockstep")
         self._command_at = -math.inf
         self._complaint = ""
         self._message = JointState(name=[names[i] for i in self._state_order])
@@ -73,10 +79,14 @@ class PlantNode(Node):
         self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
         self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS, raw=True)
         self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
-        self._clock = self.create_publisher(Clock, "/clock", 10) if value(self, "publish_clock") else None
+        has_clock = value(self, "publish_clock") or self._lockstep
+        self._plant_clock = self.create_publisher(Clock, "/clock", 10) if has_clock else None
 
     def run(self, stop: StopSignal) -> None:
         """Simulates until told to stop, and on until the last controller is gone, at most `OUTLIVE_S`."""
+        if self._lockstep:
+            self._run_in_lockstep(stop)
+            return
         loop = PeriodicLoop(1 / value(self, "rate"))
         collect_every = round(value(self, "rate"))
         loop.start()
@@ -96,9 +106,30 @@ class PlantNode(Node):
                 if self._commands.publishers == 0:
                     break
 
+    def _run_in_lockstep(self, stop: StopSignal) -> None:
+        """As `run`, by the controller's time: state and clock out, a command in, one period of physics."""
+        wait, period, stop_at = MessageWait(self, self._commands), 1 / value(self, "rate"), math.inf
+        collected_at = time.monotonic()
+        while time.monotonic() < stop_at:
+            if time.monotonic() > collected_at + 1.0:
+                gc.collect()
+                collected_at = time.monotonic()
+            self._take_pose()
+            self._publish()
+            if self._commands.publishers:
+                wait.wait(LOCKSTEP_WAIT_S)
+            else:
+                time.sleep(period)
+            self._take_command()
+            self._plant.advance(period)
+            if stop.is_set():
+                stop_at = min(stop_at, time.monotonic() + OUTLIVE_S)
+                if self._commands.publishers == 0:
+                    break
+
     def _take_command(self) -> None:
         message = self._commands.take()
-        now = time.monotonic()
+        now = self._plant.time if self._lockstep else time.monotonic()
         if message is not None:
             try:
                 values = effort_values(message, len(self._plant.joint_names))
@@ -120,11 +151,14 @@ class PlantNode(Node):
             self._complain(str(error))
 
     def _publish(self) -> None:
-        nanoseconds = time.time_ns() if self._clock is None else round(self._plant.time * 1e9)
-        stamp = self._message.header.stamp
-        stamp.sec, stamp.nanosec = divmod(nanoseconds, 1_000_000_000)
-        if self._clock is not None:
-            self._clock.publish(Clock(clock=stamp))
+        nanoseconds = time.time_ns() if self._plant_clock is None else round(self._plant.time * 1e9)
+        self._publish_state(nanoseconds)
+        if self._plant_clock is not None:  # last: who ticks by it finds the state there
+            message = Clock()
+            message.clock.sec, message.clock.nanosec = divmod(nanoseconds, 1_000_000_000)
+            self._plant_clock.publish(message)
+
+    def _publish_state(self, nanoseconds: int) -> None:
         age = self._plant.measure()
         if age is None:  # the measurement is lost, or still on its way
             return
@@ -132,6 +166,7 @@ class PlantNode(Node):
         self._position[:] = measured.position[order]
         self._velocity[:] = measured.velocity[order]
         self._effort[:] = self._plant.applied[order]
+        stamp = self._message.header.stamp
         stamp.sec, stamp.nanosec = divmod(nanoseconds - round(age * 1e9), 1_000_000_000)
         self._states.publish(self._message)
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -18,21 +19,23 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter as RosParameter
 from std_srvs.srv import Trigger
 
-from ddpg_robot.controller import PolicyController, ticks_per_action
+from ddpg_robot.controller import ticks_per_action
 from ddpg_robot.errors import ConfigError, DdpgRobotError, JointMappingError, mismatch
 from ddpg_robot.policy import OnnxPolicy
-from ddpg_robot.recorder import Recorder
 from ddpg_robot.safety import SafetyLimits, TripReason, Verdict
-from ddpg_robot.spec import PolicyManifest
 from ddpg_robot.state import Array
 from ddpg_robot_ros.control_loop import ControlLoop
 from ddpg_robot_ros.diagnostics import loop_status
+from ddpg_robot_ros.drivers import DriverMaker
 from ddpg_robot_ros.effort_command import EffortPublisher
 from ddpg_robot_ros.guard_watch import GuardWatch
 from ddpg_robot_ros.hot_swap import Driver, HotSwap
 from ddpg_robot_ros.inputs import CommandInput, StateInput
-from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
-from ddpg_robot_ros.realtime import REALTIME_PARAMETERS, Realtime
+from ddpg_robot_ros.lockstep import ClockTime
+from ddpg_robot_ros.online import Online
+from ddpg_robot_ros.parameters import declare, policy_path, value
+from ddpg_robot_ros.policy_parameters import PARAMETERS
+from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.transport import (
     EFFORT_TOPIC,
     GUARDED_TOPIC,
@@ -45,35 +48,6 @@ from ddpg_robot_ros.transport import (
 
 DIAGNOSTICS_PERIOD_S = 1.0
 REARM_WAIT_S = 0.5
-
-PARAMETERS = (
-    Parameter("policy", "arm_reach", "Policy file (.onnx), or the name of a shipped policy. While active: a hot swap."),
-    Parameter("rate", 0.0, "Ticks per second, a whole multiple of the policy's rate; 0 = as trained.", 0.0, 10_000.0),
-    Parameter("autostart", False, "Configure and activate at start; a failure ends the process."),
-    Parameter("state_wait", 10.0, "How long activation waits for the first usable state, s.", 0.0, 3600.0),
-    Parameter("state_timeout_periods", 2.0, "Oldest usable state, in periods of the policy.", 0.5, 100.0),
-    Parameter("stall_periods", 5.0, "Trip when a tick comes so many periods of the policy late.", 0.5, 1000.0),
-    Parameter("guarded", False, "An effort_guard stands between this node and the controller."),
-    Parameter("shadow", False, "Publish on ~/shadow_effort what would be commanded, and command nobody."),
-    Parameter("guard_timeout_periods", 5.0, "Trip when the guard is silent for so many periods.", 0.5, 1000.0),
-    Parameter("age_source", "stamp", "What a state's age is counted from.", choices=("stamp", "receipt")),
-    Parameter("extra_joints", "refuse", "Joints that the policy does not know.", choices=("refuse", "ignore")),
-    Parameter("stamped_twist", True, "cmd_vel is TwistStamped; false for Twist."),
-    Parameter("shutdown_damping", 0.5, "How long a stop damps before it sends zero effort, s.", 0.0, 10.0),
-    Parameter("timing_log", "", "File (.npz) for the timing of every tick, written when the loop stops."),
-    Parameter("swap_speed", 0.05, "A hot swap waits until all joints are below this share of their limits.", 0.0, 1.0),
-    Parameter("swap_probation", 30.0, "A trip so soon after a hot swap brings the former policy back, s.", 0.0, 3600.0),
-    *REALTIME_PARAMETERS,
-    Parameter("record", "", "Directory for recordings of every tick, one file (.mcap) per activation; empty for none."),
-    Parameter("safety.position_tolerance", 0.01, "Trip this far beyond a position limit, rad.", 0.0, 0.2),
-    Parameter("safety.velocity_tolerance", 0.05, "Trip at this fraction above the velocity limit.", 0.0, 0.5),
-    Parameter("safety.position_margin", 0.15, "The barrier fades effort over this distance, rad.", 0.001, 3.0),
-    Parameter("safety.velocity_ceiling", 0.7, "The barrier brakes beyond this share of the velocity limit.", 0.1, 1.0),
-    Parameter("safety.velocity_margin", 0.7, "The barrier fades effort over this share of the limit.", 0.001, 1.0),
-    Parameter("safety.lookahead", 0.1, "The barrier looks this far ahead, s.", 0.0, 1.0),
-    Parameter("safety.tilt_limit", 0.8, "Largest tilt of a floating base, rad.", 0.0, 3.15),
-    Parameter("safety.soft_start", 0.5, "Effort grows from zero over this time after a start or rearm, s.", 0.0, 10.0),
-)
 
 
 class PolicyNode(LifecycleNode):
@@ -158,10 +132,14 @@ class PolicyNode(LifecycleNode):
         realtime = Realtime.of(self)
         realtime.prepare()
         own = {field.name: value(self, f"safety.{field.name}") for field in fields(SafetyLimits)[1:]}
-        self._limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
-        controller = PolicyController(policy, self._limits, value(self, "rate") or None)
+        limits = SafetyLimits(state_timeout=value(self, "state_timeout_periods") * control.period, **own)
+        self._online = Online(self, policy.manifest, limits) if value(self, "online") else None
+        self._drivers = DriverMaker(self, limits, self._online)
+        controller = self._drivers.controller(policy, value(self, "rate") or None)
         subscribe = self.subscription_type
-        self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"), subscribe)
+        self._lockstep = ClockTime(self) if value(self, "lockstep") else None
+        extra, ages = value(self, "extra_joints"), value(self, "age_source")
+        self._state = StateInput(self, robot, extra, ages, subscribe, self._lockstep)
         self._command = CommandInput(self, policy.manifest.command, value(self, "stamped_twist"), subscribe)
         guarded = value(self, "guarded")
         topic = SHADOW_TOPIC if value(self, "shadow") else GUARDED_TOPIC if guarded else EFFORT_TOPIC
@@ -169,10 +147,14 @@ class PolicyNode(LifecycleNode):
         self._guard = (
             GuardWatch(self, robot.n_joints, value(self, "guard_timeout_periods") * control.period) if guarded else None
         )
-        driver = Driver(source, policy, controller, self._make_recorder(policy.manifest, controller))
+        now = self._lockstep or time.monotonic
+        episodes = None
+        if self._online is not None:
+            episodes = self._online.connect(self._command, now, self._try_version, self._judge_candidate)
+        driver = self._drivers.driver(source, policy, controller, self._state, self._command)
         rest_speed = value(self, "swap_speed") * np.array([joint.velocity_limit for joint in robot.joints])
         self._loop = self.loop_type(
-            HotSwap(driver, rest_speed, value(self, "swap_probation")),
+            HotSwap(driver, rest_speed, value(self, "swap_probation"), now),
             robot,
             self._state,
             self._command,
@@ -183,6 +165,8 @@ class PolicyNode(LifecycleNode):
             command_every=ticks_per_action(controller.rate, control.period),
             guard=self._guard,
             realtime=realtime,
+            episodes=episodes,
+            clock=self._lockstep,
         )
         self._rate = controller.rate
         self.get_logger().info(
@@ -191,35 +175,14 @@ class PolicyNode(LifecycleNode):
             + (f", in shadow: only on {self._effort.publisher.topic_name}" if value(self, "shadow") else "")
         )
 
-    def _make_recorder(self, manifest: PolicyManifest, controller: PolicyController) -> Recorder | None:
-        directory = value(self, "record")
-        if not directory:
-            return None
-        complain = self.get_logger().error
-        state, command, shadow = self._state.state, self._command.command, value(self, "shadow")
-        return Recorder(directory, manifest, controller, self._limits, state, command, complain, shadow)
-
-    def _successor(self, source: str) -> Driver:
-        """Another policy for the same robot and command, opened, checked and rehearsed."""
-        driver, policy = self._loop.swap.driver, OnnxPolicy.open(policy_path(source))
-        for part in ("robot", "command"):
-            found, expected = getattr(policy.manifest, part), getattr(driver.policy.manifest, part)
-            if found != expected:
-                raise ConfigError(mismatch(f"{part} of policy '{source}'", found, expected))
-        found, expected = policy.manifest.control.period, driver.policy.manifest.control.period
-        if found != expected:
-            raise ConfigError(mismatch(f"period of policy '{source}'", f"{found:g} s", f"{expected:g} s"))
-        controller = PolicyController(policy, self._limits, self._rate, predecessor=driver.controller)
-        controller.rehearse(self._state.state, self._command.command)
-        recorder = self._make_recorder(policy.manifest, controller)
-        if recorder is not None:
-            recorder.start()
-        return Driver(source, policy, controller, recorder)
-
     def _activate(self) -> None:
         assert self._loop is not None
         self._await_state()
+        if self._online is not None:
+            self._online.prepare()
         self._loop.start()
+        if self._online is not None:
+            self._online.begin()
         self.get_logger().info(f"active; waiting for a command on {self._command.topic}")
         if self._loop.tripped:
             self.get_logger().warning("still tripped: call ~/rearm")
@@ -265,6 +228,10 @@ class PolicyNode(LifecycleNode):
         self.destroy_publisher(self._effort.publisher)
         if self._guard is not None:
             self._guard.destroy()
+        if self._online is not None:
+            self._online.destroy()
+        if self._lockstep is not None:
+            self._lockstep.destroy()
 
     # The loop's thread
 
@@ -293,7 +260,10 @@ class PolicyNode(LifecycleNode):
     def _report_swap(self, swap: HotSwap) -> None:
         """Says what happened, ends the recordings of policies that drive no more, and keeps the parameter true."""
         while swap.news:
-            self.get_logger().warning(swap.news.popleft())
+            news = swap.news.popleft()
+            self.get_logger().warning(news.text)
+            if self._online is not None:
+                self._online.note(news)
         while swap.retired:
             self._retire(swap.retired.popleft())
         if not swap.waiting and value(self, "policy") != swap.driver.source:
@@ -350,12 +320,30 @@ class PolicyNode(LifecycleNode):
             return
         if not self._loop.running:
             raise ConfigError("a hot swap needs an active node; to configure another policy, clean up first")
-        self._loop.propose(self._successor(source))
+        self._propose(source, candidate=False)
+
+    def _propose(self, source: str, candidate: bool) -> None:
+        driver = self._loop.swap.driver
+        self._loop.propose(self._drivers.successor(source, driver, self._state, self._command, candidate))
+
+    def _try_version(self, path: Path, candidate: bool) -> bool:
+        """Lets what was learnt wait for its turn; False where the loop does not run."""
+        if self._loop is None or not self._loop.running:
+            return False
+        if str(path) != self._loop.swap.driver.source:
+            self._propose(str(path), candidate)
+        return True
+
+    def _judge_candidate(self, source: str, keep: bool, why: str) -> None:
+        if self._loop is not None:
+            self._loop.judge(source, keep, why)
 
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status.append(loop_status(self.get_fully_qualified_name(), self._loop))
+        if self._loop is not None and self._online is not None:
+            message.status.append(self._online.status())
         self._diagnostics.publish(message)
 
 

@@ -21,6 +21,7 @@ from ddpg_robot.spec import PolicyManifest
 
 END_WAIT_S = 8.0
 PR_SET_PDEATHSIG = 1
+LEARNER = "learner_node"
 REFUSED = 2
 """Exit status of a node whose settings cannot work."""
 
@@ -104,6 +105,7 @@ class Deployment:
         policy_module: module of the policy node.
         shadow: the policy commands nobody.
         record: directory for a recording of every tick.
+        learner: command line, behind the interpreter, of a learner beside it; the policy node then explores.
 
     Attributes:
         manifest: the policy's.
@@ -128,6 +130,7 @@ class Deployment:
         policy_module: str = "ddpg_robot_ros.policy_node",
         shadow: bool = False,
         record: str | Path | None = None,
+        learner: Sequence[str] = (),
     ) -> None:
         self.manifest: PolicyManifest = read_manifest(policy)
         if rate is not None:
@@ -149,9 +152,12 @@ class Deployment:
             "guarded": guard,
             "shadow": shadow,
             **({} if record is None else {"record": str(Path(record).expanduser().resolve())}),
+            **({"online": True} if learner else {}),
             **(policy_parameters or {}),
         }
         self._plan.append(("policy_node", ["-m", policy_module, *common, *ros_arguments(own)]))
+        if learner:
+            self._plan.append((LEARNER, list(learner)))
         self._environment = dict(environment or {})
         self.nodes: dict[str, NodeProcess] = {}
 

@@ -24,6 +24,7 @@ ARGUMENTS = (
     ("rate", "0.0", "Ticks per second, a whole multiple of the policy's rate; 0 = as trained."),
     ("shadow", "false", "Command nobody: publish on policy_node/shadow_effort what would be commanded; no guard."),
     ("record", "", "Directory for recordings of every tick; empty for none."),
+    ("online", "false", "Explore, and take a learner's policies; needs record. See online.launch.py."),
     ("namespace", "", "ROS namespace of all nodes."),
     ("params_file", str(Path(__file__).parents[1] / "config" / "policy.yaml"), "ROS parameter file for all nodes."),
 )
@@ -46,7 +47,7 @@ def start(context: LaunchContext) -> list:
     if guarded:
         nodes.append(node("effort_guard", given, {"policy": policy}, respawn=True))
     parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True, "guarded": guarded}
-    parameters["shadow"] = shadow
+    parameters |= {"shadow": shadow, "online": is_true(given["online"])}
     if given["record"]:
         parameters["record"] = str(Path(given["record"]).expanduser().resolve())
     nodes.append(node("policy_node", given, parameters))

@@ -14,7 +14,7 @@ from ddpg_robot.observation import observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
 from ddpg_robot_sim.randomization import Randomization
-from ddpg_robot_sim.rewards import reach_reward
+from ddpg_robot_sim.rewards import ReachReward
 
 # Targets: a box of 40 x 60 x 45 cm before the arm, base frame, m.
 TARGET = CommandSpec("point", "base", 3, "m", lower=(0.3, -0.3, 0.2), upper=(0.7, 0.3, 0.65))
@@ -71,15 +71,15 @@ class ArmReach(RobotTask):
         robot = robot_from_model(model, "arm7", "hand", gravity_compensated)
         self.home = model.key("home").qpos.copy()
         lower, upper = (np.array([getattr(j, f"position_{side}") for j in robot.joints]) for side in ("lower", "upper"))
-        self._half_range = (upper - lower) / 2
         self._start_lower = np.maximum(self.home - START_SPREAD, lower + 0.2)
         self._start_upper = np.minimum(self.home + START_SPREAD, upper - 0.2)
-        self._effort_limit = np.array([joint.effort_limit for joint in robot.joints])
+        self._reward = ReachReward(robot, self.home, TRIP_PENALTY)
         self._velocity_limit = np.array([joint.velocity_limit for joint in robot.joints])
         self._lower, self._upper = lower, upper
         if control_mode == "effort":
             control = ControlSpec(CONTROL_PERIOD, "effort", TICKS_PER_ACTION)
-            scale = (EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED) * self._effort_limit
+            effort_limit = np.array([joint.effort_limit for joint in robot.joints])
+            scale = (EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED) * effort_limit
         else:
             control = ControlSpec(CONTROL_PERIOD, "pd", TICKS_PER_ACTION, KP, KD)
             scale = TARGET_RANGE if gravity_compensated else TARGET_RANGE_UNCOMPENSATED
@@ -112,20 +112,20 @@ class ArmReach(RobotTask):
         return self.observe(), {**self._info(self._distance(), limit_hit=False), **drawn}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        last_effort = self.effort / self._effort_limit
+        last_effort = self.effort.copy()
         verdict = self.run_action(action)
         self._step += 1
         distance = self._distance()
         self._held = self._held + 1 if distance <= SUCCESS_DISTANCE else 0
-        position, velocity = self.truth.position, self.truth.velocity / self._velocity_limit
-        effort = self.effort / self._effort_limit
-        posture = (position - self.home) / self._half_range
-        reward = reach_reward(distance, velocity, effort, effort - last_effort, posture)
-        beyond = (position < self._lower) | (position > self._upper) | (np.abs(velocity) > 1)
+        position, velocity = self.truth.position, self.truth.velocity
+        reward = self._reward.step(distance, position, velocity, self.effort, last_effort, verdict.tripped)
+        beyond = (position < self._lower) | (position > self._upper) | (np.abs(velocity) > self._velocity_limit)
         limit_hit = verdict.tripped or verdict.clamped or bool(beyond.any())
-        if verdict.tripped:
-            reward -= TRIP_PENALTY
         return self.observe(), reward, verdict.tripped, self._step >= self._steps, self._info(distance, limit_hit)
+
+    def reward_of(self, transitions: Any) -> np.ndarray:
+        """What `step` would have given for a robot's transitions ``(k,)``, by the same function of what was measured."""
+        return self._reward.of_transitions(transitions)
 
     def _start_pose(self) -> np.ndarray:
         """A random pose with the hand in the box of the targets: as if the arm had just reached one."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+
+from ddpg_robot.kinematics import ChainKinematics
+from ddpg_robot.spec import RobotSpec
 
 SPEED_COMFORT = 0.55
 """Share of the velocity limit above which speed costs extra."""
@@ -36,3 +40,58 @@ def reach_reward(
     cost = 0.1 * velocity.dot(velocity) + 3.0 * haste.dot(haste) + 0.1 * effort.dot(effort)
     cost += 0.5 * posture.dot(posture) + (0.2 + 1.0 * close) * effort_change.dot(effort_change)
     return float(reward - cost)
+
+
+class ReachReward:
+    """`reach_reward` of one arm, from physical quantities: the simulated task asks it at every step, a learner of transitions.
+
+    Args:
+        robot: with a chain.
+        home: joint positions that the posture's cost is about ``(n,)``, rad.
+        trip_penalty: what a trip costs.
+    """
+
+    def __init__(self, robot: RobotSpec, home: np.ndarray, trip_penalty: float) -> None:
+        self._effort_limit, self._velocity_limit, lower, upper = (
+            np.array([getattr(joint, name) for joint in robot.joints])
+            for name in ("effort_limit", "velocity_limit", "position_lower", "position_upper")
+        )
+        self._home, self._half_range = home, (upper - lower) / 2
+        self._trip_penalty = trip_penalty
+        self._kinematics = None if robot.chain is None else ChainKinematics(robot.chain)
+
+    def step(
+        self,
+        distance: float,
+        position: np.ndarray,
+        velocity: np.ndarray,
+        effort: np.ndarray,
+        last_effort: np.ndarray,
+        tripped: bool,
+    ) -> float:
+        """Reward of one control period.
+
+        Args:
+            distance: hand to target, m.
+            position: joint positions at its end ``(n,)``, rad.
+            velocity: rad/s.
+            effort: applied last ``(n,)``, N·m.
+            last_effort: applied last before the period.
+            tripped: the period ended in a trip.
+        """
+        now, before = effort / self._effort_limit, last_effort / self._effort_limit
+        posture = (position - self._home) / self._half_range
+        reward = reach_reward(distance, velocity / self._velocity_limit, now, now - before, posture)
+        return reward - self._trip_penalty if tripped else reward
+
+    def of_transitions(self, transitions: Any) -> np.ndarray:
+        """Rewards ``(k,)`` of transitions ``(k,)`` as `ddpg_robot.transition` makes them; the hand is where the joints say."""
+        assert self._kinematics is not None
+        rewards = np.zeros(len(transitions))
+        for i, one in enumerate(transitions):
+            before, after = one["before"], one["after"]
+            self._kinematics.update(after["position"])
+            distance = float(np.linalg.norm(one["command"] - self._kinematics.tip))
+            motion = after["position"], after["velocity"], after["effort"]
+            rewards[i] = self.step(distance, *motion, before["effort"], bool(one["terminated"]))
+        return rewards

@@ -16,6 +16,8 @@ COMMANDS = (
     "inspect",
     "verify",
     "deploy",
+    "learner",
+    "versions",
     "replay",
     "plant",
     "top",

@@ -39,7 +39,9 @@ def arm_interface(terms: tuple[str, ...] = TERMS, control: ControlSpec = SPRING_
     return replace(interface, observation=observation, control=control)
 
 
-def write_spring_policy(path: Path, name: str = "spring", dither: float = 0.0) -> PolicyManifest:
+def write_spring_policy(
+    path: Path, name: str = "spring", dither: float = 0.0, exploration_limit: float = 0.0
+) -> PolicyManifest:
     """Writes the policy file and returns its manifest; `dither` in N·m."""
     interface, softness = (arm_interface(), 1.0)
     if dither:
@@ -98,6 +100,7 @@ def write_spring_policy(path: Path, name: str = "spring", dither: float = 0.0) -
         training=TrainingRecord("arm_reach", "", "spring", "none", "", 0, 0, {}, "test"),
         parity=ParityRecord(0, 0.0),
         weights_sha256=graph_sha256(model.SerializeToString()),
+        exploration_limit=exploration_limit,
     )
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(to_dict(manifest))

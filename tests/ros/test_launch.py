@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import signal
@@ -39,7 +40,7 @@ sys.exit(service.run())
 
 def test_the_parameter_file_names_every_setting_at_its_default() -> None:
     given = yaml.safe_load(CONFIG.read_text())
-    launched = {"policy", "rate", "autostart", "guarded", "shadow", "joint_order", "command_order"}
+    launched = {"policy", "rate", "autostart", "guarded", "shadow", "online", "joint_order", "command_order"}
     for module in (policy_node, effort_guard, plant_node):
         name = module.__name__.rpartition(".")[2]
         found = flat(given[f"/**/{name}"]["ros__parameters"])
@@ -51,6 +52,15 @@ def test_every_limit_of_the_safety_filter_is_a_parameter_with_the_filters_own_de
     declared = {one.name: one.default for one in policy_node.PARAMETERS}
     own = [field for field in fields(SafetyLimits) if field.name != "state_timeout"]  # given in periods
     assert {f"safety.{field.name}": field.default for field in own}.items() <= declared.items()
+
+
+def test_every_launch_file_is_python_that_says_what_its_arguments_are() -> None:
+    for path in LAUNCH.parent.glob("*.launch.py"):
+        tree = ast.parse(path.read_text())
+        (table,) = [
+            node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "ARGUMENTS"
+        ]
+        assert all(len(row.elts) == 3 for row in table.elts), path
 
 
 @pytest.mark.skipif(importlib.util.find_spec("launch_ros") is None, reason="needs a ROS installation")

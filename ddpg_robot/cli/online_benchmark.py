@@ -1,0 +1,191 @@
+"""`ddpg-robot benchmark online`: an arm that has changed learns beside its work, beside a frozen policy and a naive learner."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from tyro.conf import arg
+
+from ddpg_robot.cli.arguments import RunPath
+from ddpg_robot.cli.sources import actor_of, import_tasks, need
+from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
+from ddpg_robot.files import write_json
+
+MARKS = (0, 2, 5, 10, 20, 30)
+"""Minutes of robot time at which the policy that drives is evaluated by itself."""
+WINDOW_MIN = 2.0
+"""Success on the robot is that of the targets of so many minutes."""
+NAIVE = ("--no-gate", "--robot-share", "1.0")
+"""No gate, no probation, no simulated data; and noise that is forgotten from one run of the policy to the next."""
+NAIVE_CORRELATION_S = 0.01
+VARIANTS = ("online", "frozen", "naive")
+
+
+@dataclass(frozen=True)
+class Online:
+    """Let an arm that has changed learn beside its work, over ROS, in lockstep: success against minutes of robot time.
+
+    Every variant has the same targets. What is complete in the output directory is not run again.
+    """
+
+    run: RunPath
+    """Run directory of an arm, with its replay."""
+    out: Annotated[Path, arg(metavar="DIR")] = Path("runs/online_benchmark")
+    """Recordings, versions, result.json and result.png."""
+    minutes: float = 20.0
+    """Robot time of each variant."""
+    seeds: int = 1
+    """Seeds of targets and of the learner, from 0 on."""
+    variants: Annotated[tuple[str, ...], arg(metavar="{online,frozen,naive} ...")] = VARIANTS
+    """What runs."""
+    payload: float = 1.0
+    """At the hand, kg; the firmware knows nothing of it."""
+    friction: float = 2.0
+    """Friction of the joints, a factor."""
+    strength: float = 0.85
+    """Torque that the motors exert, a factor."""
+    share: float = 0.02
+    """Exploration: largest noise of a joint, as a share of its effort limit."""
+    ratio: float = 1.0
+    """Updates for each transition of the robot."""
+    every: int = 1500
+    """Transitions between two candidates."""
+    episodes: int = 100
+    """Episodes of an evaluation at a mark."""
+
+    def __call__(self) -> int:
+        """Runs it and prints a table; returns the exit code."""
+        need("train", "sim", "export", "ros", "bag")
+        for name in self.variants:
+            if name not in VARIANTS:
+                raise ConfigError(mismatch("variant", repr(name), "a known one", VARIANTS))
+        import_tasks()
+        policy = self._policy()
+        results = {name: [self._measured(name, seed, policy) for seed in range(self.seeds)] for name in self.variants}
+        write_json(self.out / "result.json", {"settings": _plain(self), "variants": results})
+        _print(results)
+        try:
+            draw(results, self.out / "result.png")
+        except MissingExtraError as error:
+            print(f"note: {error}", file=sys.stderr)
+        return 0
+
+    def _policy(self) -> Path:
+        """The run's actor as a policy file."""
+        from ddpg_robot_export.exporter import export_run
+
+        path = self.out / "policy.onnx"
+        if not path.is_file():
+            export_run(self.run, path, "before")
+        return path
+
+    def _measured(self, name: str, seed: int, policy: Path) -> dict[str, Any]:
+        from ddpg_robot_ros.benchmark.online import OnlineTrial, run_online
+
+        where = self.out / f"{name}-{seed}"
+        file = where / "result.json"
+        if file.is_file():
+            return dict(json.loads(file.read_text()))
+        if where.exists():
+            raise ConfigError(mismatch(f"'{where}'", "a trial that did not end", "none", hint="Delete it"))
+        where.mkdir(parents=True)
+        learner: tuple[str, ...] = ()
+        if name != "frozen":
+            # The benchmark's own figures; everything else is as `learner` has it.
+            given = ["--ratio", str(self.ratio), "--every", str(self.every), *(NAIVE if name == "naive" else ())]
+            parts = ["learner", str(self.run), str(policy), "--out", str(where / "learner"), *given]
+            learner = ("-m", "ddpg_robot.cli", *parts)
+        correlation = NAIVE_CORRELATION_S if name == "naive" else 0.15
+        trial = OnlineTrial(policy, self._draw(), self.minutes, seed, where, learner, self.share, correlation)
+        found: dict[str, Any] = run_online(trial, lambda robot, clock: _progress(name, seed, robot, clock))
+        found["marks"] = self._evaluated(found, policy, where)
+        write_json(file, found)
+        return found
+
+    def _ranges(self) -> dict[str, list[float]]:
+        values = {"payload": self.payload, "joint_friction": self.friction, "motor_strength": self.strength}
+        return {name: [value, value] for name, value in values.items()}
+
+    def _draw(self) -> str:
+        """The changed robot, as the plant takes it."""
+        import gymnasium
+
+        from ddpg_robot.learn.rundir import RunDirectory
+
+        task = RunDirectory(self.run).task()
+        made = gymnasium.make(task["task"], **{**task["task_kwargs"], "randomization": self._ranges()})
+        _, info = made.reset(seed=0)
+        return json.dumps(info["randomization"])
+
+    def _evaluated(self, found: dict[str, Any], policy: Path, where: Path) -> dict[str, dict[str, float]]:
+        """The policies that drove at each mark, without exploration, on episodes of their own with the same robot."""
+        from ddpg_robot.learn.evaluate import evaluate
+        from ddpg_robot.policy import read_manifest
+
+        files = {read_manifest(path).weights_sha256: path for path in (where / "learner" / "versions").glob("*.onnx")}
+        files[read_manifest(policy).weights_sha256] = policy
+        marks: dict[str, dict[str, float]] = {}
+        known: dict[str, dict[str, float]] = {}
+        for mark in (mark for mark in MARKS if mark <= self.minutes + 0.5):
+            before = [row["weights"] for row in found["episodes"] if row["minute"] <= max(mark, 0.0)]
+            weights = before[-1] if before else read_manifest(policy).weights_sha256
+            if weights not in known:
+                act, task, kwargs = actor_of(str(files[weights]), None, {"randomization": self._ranges()})
+                result = evaluate(act, task, kwargs, self.episodes, seed=1)
+                names = ("success_rate", "final_error_median_m", "return_mean", "limit_hit_rate")
+                known[weights] = {name: result[name] for name in names}
+            marks[str(mark)] = known[weights]
+        return marks
+
+
+def windows(found: dict[str, Any]) -> list[tuple[float, float]]:
+    """Success on the robot: (minute, share of targets reached in the minutes before it)."""
+    rows = found["episodes"]
+    last = max((row["minute"] for row in rows), default=0.0)
+    points = []
+    for end in np.arange(WINDOW_MIN, last + 0.1, WINDOW_MIN):
+        reached = [row["success"] for row in rows if end - WINDOW_MIN < row["minute"] <= end]
+        if reached:
+            points.append((float(end), float(np.mean(reached))))
+    return points
+
+
+def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Success against minutes: on the robot, exploration and all (lines), and of the policies by themselves (dots)."""
+    from ddpg_robot.plot import COLOURS, new_figure, tidy
+
+    figure = new_figure(7.0, 4.0)
+    axes = figure.subplots()
+    for colour, (name, seeds) in zip(COLOURS, results.items()):
+        for i, found in enumerate(seeds):
+            points = windows(found)
+            axes.plot(*zip(*points), color=colour, lw=1.5, alpha=0.8, label=f"{name}, on the robot" if not i else None)
+            marks = [(float(mark), one["success_rate"]) for mark, one in found["marks"].items()]
+            axes.plot(*zip(*marks), "o", color=colour, ms=5, label=f"{name}, the policy alone" if not i else None)
+    axes.set(xlabel="robot time, min", ylabel="targets reached", ylim=(0, 1.03))
+    axes.legend(fontsize=8, loc="lower right")
+    tidy(axes)
+    figure.savefig(path)
+
+
+def _print(results: dict[str, list[dict[str, Any]]]) -> None:
+    for name, seeds in results.items():
+        for seed, found in enumerate(seeds):
+            facts = f"{found['trips']} trips, largest effort {found['largest_effort']:.2f} of the limit"
+            print(f"{name}, seed {seed}: {found['minutes']:.1f} min at {found['speed']:.1f} x real time, {facts}")
+            print("  on the robot   " + "  ".join(f"{minute:g}: {share:.0%}" for minute, share in windows(found)))
+            alone = ((mark, one["success_rate"], one["final_error_median_m"]) for mark, one in found["marks"].items())
+            print("  by itself      " + "  ".join(f"{mark}: {share:.0%}, {1e3 * e:.1f} mm" for mark, share, e in alone))
+
+
+def _plain(settings: Online) -> dict[str, Any]:
+    return {name: str(one) if isinstance(one, Path) else one for name, one in asdict(settings).items()}
+
+
+def _progress(name: str, seed: int, robot: float, clock: float) -> None:
+    print(f"\r{name}, seed {seed}: {robot:.1f} min of the robot in {clock:.1f}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,313 @@
+"""The learner beside a robot: ticks become transitions, transitions updates, updates candidates, and candidates are judged."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpg_robot import __version__
+from ddpg_robot.errors import CheckpointError, DdpgRobotError, RecordingError, TrainingError, mismatch
+from ddpg_robot.files import write_json
+from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor
+from ddpg_robot.learn.online import OnlineLearner, OnlineSettings, Reward
+from ddpg_robot.policy import OnnxPolicy
+from ddpg_robot.recording import Recording, TickLayout
+from ddpg_robot.spec import Scalar
+from ddpg_robot.transition import Counts, TransitionMaker
+from ddpg_robot.versions import VersionId, VersionStore
+from ddpg_robot_export.candidates import CandidateMaker, GateSettings, RefusedError
+from ddpg_robot_export.trial_returns import TrialReturns
+
+SHADOW_TICKS = 2500
+SESSIONS = 4
+"""Recordings whose ticks may still come in turns: those of a policy that has just left, and of the one that follows."""
+ACTORS = 8
+"""Versions that the learner would know again."""
+BARREN_TICKS = 2000
+"""Ticks under control that become no transition mean something."""
+DRIVING = "driving."
+RECORD = "learner.json"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A policy on its way to the robot."""
+
+    version: VersionId
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the learner says of a policy on probation."""
+
+    version: VersionId
+    keep: bool
+    why: str
+
+
+@dataclass
+class _Trial:
+    """A version that was sent, until it is known what became of it."""
+
+    version: VersionId
+    weights: str
+    sent_at: int
+    drove: bool = False
+
+
+class RobotLearner:
+    """Learns on from a training run by what a robot does.
+
+    Args:
+        run_dir: the run.
+        policy: file that the robot began with: what ``ddpg-robot export`` makes of the run.
+        out: directory of checkpoints and versions; a learner that is there already goes on.
+        reward: computes rewards of transitions; None: they come over a topic, within the ticks.
+        online: see there.
+        gate: see there.
+        rate: ticks per second of the robot's loop; None as trained.
+
+    Raises:
+        ConfigError: the policy is not the run's. CheckpointError: a damaged checkpoint, or another run's.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        policy: OnnxPolicy,
+        out: Path,
+        reward: Reward | None,
+        online: OnlineSettings,
+        gate: GateSettings,
+        rate: float | None = None,
+    ) -> None:
+        self.manifest, self.out, self.gate = policy.manifest, Path(out), gate
+        control = self.manifest.control
+        self._rate = rate or 1 / control.loop_period
+        self._ticks = round(self._rate * control.period)
+        self.layout = TickLayout.of(policy.interface)
+        self.learner = OnlineLearner(run_dir, self._rewards, self._ticks, online)
+        self._topic_reward = reward is None
+        self._reward = reward or (lambda made: made["reward"])
+        loaded = load_actor(run_dir)
+        self._maker = CandidateMaker(self.learner, loaded, policy, gate, self._rate)
+        self._first = self.manifest.weights_sha256
+        self._actors = {self.manifest.weights_sha256: loaded.actor}
+        self._turn_to(self.manifest.weights_sha256)
+        self._heard, self._heard_at = self._driving_weights, 0
+        self._makers: dict[str, TransitionMaker] = {}
+        self._seen: dict[str, int] = {}
+        self._recent: deque[NDArray[Any]] = deque()
+        self._trial: _Trial | None = None
+        self.returns = TrialReturns(gate.episodes, gate.return_margin, self._first)
+        self._last_candidate = 0
+        self.notes = ""
+        self.unrewarded = 0
+        self._barren = 0
+        self._broken = False
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.store = VersionStore(self.out / "versions")
+        self._checkpoints = CheckpointStore(self.out / "checkpoint")
+        self._begin(Path(run_dir))
+
+    # What the robot did
+
+    def add(self, session: str, weights: str, rows: NDArray[Any]) -> None:
+        """Takes ticks, as they come."""
+        maker = self._makers.get(session)
+        if maker is None:
+            maker = self._makers[session] = TransitionMaker(self.manifest.interface, self.layout, self._ticks)
+            while len(self._makers) > SESSIONS:
+                self._makers.pop(next(iter(self._makers)))
+        self._seen[session] = max(self._seen.get(session, 0), int(rows["tick"].max(initial=0)))
+        self._note_driver(weights, rows)
+        self._remember(rows)
+        made = maker.add(rows)
+        driven = int((~(rows["waiting"] | rows["tripped"])).sum())
+        self._barren = 0 if len(made) else self._barren + driven
+        if self._barren > BARREN_TICKS:
+            self.notes = f"{self._barren} ticks and no transition: is the rate of the loop {self._rate:g} Hz?"
+        if self._topic_reward:
+            rewarded = np.isfinite(made["reward"])
+            self.unrewarded = 0 if rewarded.any() else self.unrewarded + len(made)
+            made = made[rewarded]
+        if len(made):
+            self.learner.add(made)
+            self.returns.add(weights, session, made, self._rewards(made), self._ticks)
+
+    def recover(self, directory: Path) -> int:
+        """Learns from what was recorded while nobody listened; returns the number of ticks."""
+        count = 0
+        oldest = min(self._seen, default="~")
+        for path in sorted(Path(directory).glob("*.mcap")):
+            if path.stem < oldest:
+                continue
+            try:
+                with Recording(path) as recording:
+                    for rows in recording.blocks():
+                        if rows.dtype != self.layout.dtype:
+                            break
+                        new = rows[rows["tick"] > self._seen.get(path.stem, 0)]
+                        if len(new):
+                            self.add(path.stem, recording.session.weights_sha256, new)
+                            count += len(new)
+            except RecordingError as error:
+                self.notes = str(error)
+        return count
+
+    def work(self, seconds: float) -> bool:
+        """Makes updates that are owed, for so long; False where there are none."""
+        end, any_made = time.monotonic() + seconds, False
+        while time.monotonic() < end and not self._broken:
+            losses = self.learner.learn(20)
+            if losses is None:
+                break
+            any_made = True
+            if not math.isfinite(losses.critic):
+                self._broken = True
+                hint = "No policy leaves any more; start the learner again, it goes on from its last checkpoint"
+                raise TrainingError(mismatch("losses beside the robot", losses, "finite numbers", hint=hint))
+        return any_made
+
+    # What goes to the robot
+
+    def candidate(self) -> Sent | None:
+        """The next candidate, where it is time for one and it passes the gate."""
+        received = self.learner.received
+        if received - self._last_candidate < self.gate.every or self._trial is not None:
+            return None
+        if self._heard != self._driving_weights:
+            self.notes = f"the robot drives a policy that is none of mine, weights {self._heard[:8]}: it gets no other"
+            return None
+        if not self.returns.ready(self._driving_weights):
+            return None
+        self._last_candidate = received
+        version = VersionId(self.id, self.store.last(self.id) + 1)
+        figures: dict[str, Scalar] = {}
+        try:
+            made = self._maker.propose(self._driving)
+            figures = made.figures
+            self._maker.finish(made, version, self.store.directory, np.concatenate(list(self._recent)))
+        except DdpgRobotError as error:
+            figures = error.candidate.figures if isinstance(error, RefusedError) else figures
+            self.store.add(version, "refused", str(error), **figures, transitions=received)
+            self.notes = f"{version} refused: {error}"
+            return None
+        self.store.add(version, "sent", "", **figures, transitions=received)
+        self._trial = _Trial(version, made.weights, received)
+        self._actors[made.weights] = made.actor
+        while len(self._actors) > ACTORS:
+            self._actors.pop(next(name for name in self._actors if name not in (self._driving_weights, self._first)))
+        self.notes = f"{version} sent"
+        return Sent(version, made.data)
+
+    def verdict(self) -> Verdict | None:
+        """What is to be said of the candidate on probation, once there is something to say."""
+        trial = self._trial
+        if trial is None:
+            return None
+        if not trial.drove and self.learner.received - trial.sent_at > self.gate.patience:
+            self._end_trial("withdrawn", "it never drove")
+            return None
+        found = self.returns.compare(trial.weights, self._driving_weights) if trial.drove else None
+        if found is None:
+            return None
+        keep, why = found if self.gate.gated else (True, "not gated")
+        if keep:
+            self._turn_to(trial.weights)
+        self._end_trial("kept" if keep else "back", why)
+        return Verdict(trial.version, keep, why)
+
+    def status(self) -> dict[str, Any]:
+        """For diagnostics."""
+        counts = Counts()
+        for maker in self._makers.values():
+            for field in dataclasses.fields(Counts):
+                setattr(counts, field.name, getattr(counts, field.name) + getattr(maker.counts, field.name))
+        return {
+            "transitions learnt from": self.learner.received,
+            "updates": self.learner.agent.updates,
+            "updates owed": int(self.learner.owed),
+            **{f"ticks: {name}": value for name, value in vars(counts).items()},
+            "candidate": "none" if self._trial is None else str(self._trial.version),
+            "last": self.notes,
+        }
+
+    # Keeping
+
+    def save(self) -> None:
+        """Writes a checkpoint; what came before it is not lost when the process dies. What is broken is not kept."""
+        if self._broken:
+            return
+        tensors, state = self.learner.state()
+        tensors |= {DRIVING + name: tensor for name, tensor in self._driving.state_dict().items()}
+        state |= {
+            "seen": dict(list(self._seen.items())[-50:]),
+            "driving": self._driving_weights,
+            "last_candidate": self._last_candidate,
+        }
+        self._checkpoints.save(self.learner.received, tensors, state, self.learner.robot)
+
+    def _begin(self, run_dir: Path) -> None:
+        record = self.out / RECORD
+        if not record.is_file():
+            self.id = secrets.token_hex(4)
+            write_json(record, {"learner": self.id, "run": str(run_dir.resolve()), "version": __version__})
+            return
+        known = json.loads(record.read_text())
+        if known["run"] != str(run_dir.resolve()):
+            raise CheckpointError(mismatch(f"learner in '{self.out}'", f"of run {known['run']}", f"of {run_dir}"))
+        self.id = known["learner"]
+        if self._checkpoints.latest() is None:
+            return
+        tensors, state = self._checkpoints.load(self.learner.robot)
+        driving = {name[len(DRIVING) :]: tensor for name, tensor in tensors.items() if name.startswith(DRIVING)}
+        actor = copy.deepcopy(self._driving)
+        actor.load_state_dict(driving)
+        self._actors[state["driving"]] = actor
+        self._turn_to(state["driving"])
+        own = {name: tensor for name, tensor in tensors.items() if not name.startswith(DRIVING)}
+        self.learner.load_state(own, state)
+        self._seen, self._last_candidate = state["seen"], state["last_candidate"]
+
+    def _end_trial(self, event: str, why: str) -> None:
+        assert self._trial is not None
+        self.store.add(self._trial.version, event, why)
+        self.notes = f"{self._trial.version} {event}: {why}"
+        self._trial = None
+
+    def _note_driver(self, weights: str, rows: NDArray[Any]) -> None:
+        """Who drives now; ticks that come late say nothing of it."""
+        at, trial = int(rows["time"].max(initial=0)), self._trial
+        if at <= self._heard_at:
+            return
+        self._heard, self._heard_at = weights, at
+        if trial is not None and weights == trial.weights:
+            trial.drove = True
+        elif trial is not None and trial.drove:
+            self._end_trial("back", "the robot sent it back itself: a trip, or nobody judged it in time")
+        if self._trial is None and weights != self._driving_weights and weights in self._actors:
+            self._turn_to(weights)  # the robot began anew, or with a version that was judged too late
+
+    def _turn_to(self, weights: str) -> None:
+        self._driving, self._driving_weights = self._actors[weights], weights
+
+    def _remember(self, rows: NDArray[Any]) -> None:
+        self._recent.append(rows)
+        while sum(map(len, self._recent)) - len(self._recent[0]) >= SHADOW_TICKS:
+            self._recent.popleft()
+
+    def _rewards(self, made: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(self._reward(made), np.float64)

@@ -1,0 +1,198 @@
+"""A robot that has changed and learns beside its work: plant in lockstep, policy node, learner, one target after the other.
+
+The plant goes on as soon as its command has come, so robot time passes as fast as the machine allows; every part is the one
+that a real robot runs. What happened is read from the recordings afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosgraph_msgs.msg import Clock
+
+from ddpg_robot.errors import RecordingError, mismatch
+from ddpg_robot.kinematics import ChainKinematics
+from ddpg_robot.policy import read_manifest
+from ddpg_robot.recording import Recording
+from ddpg_robot.spec import PolicyManifest
+from ddpg_robot_ros.console import Operator
+from ddpg_robot_ros.convert import stamp_seconds
+from ddpg_robot_ros.deploy import discovery
+from ddpg_robot_ros.processes import LEARNER, Deployment, ProcessFailedError, wait_until
+from ddpg_robot_ros.transport import COMMAND_QOS, Newest
+
+START_WAIT_S = 180.0
+POLL_S = 0.003
+HOLD_S, SUCCESS_S, SUCCESS_M = 4.0, 0.5, 0.02
+ASK_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True)
+class OnlineTrial:
+    """One run of the benchmark."""
+
+    policy: Path
+    draw: str
+    """The changed robot, JSON."""
+    minutes: float
+    """Robot time."""
+    seed: int
+    """Of the targets."""
+    out: Path
+    """Recordings, versions and checkpoints."""
+    learner: tuple[str, ...] = ()
+    """Command line of the learner; empty for a policy that is frozen and does not explore."""
+    share: float = 0.03
+    """Exploration."""
+    correlation_time: float = 0.15
+    """Exploration, s."""
+    probation: float = 120.0
+    """s of robot time."""
+
+
+def run_online(trial: OnlineTrial, progress: Callable[[float, float], None] | None = None) -> dict[str, Any]:
+    """Runs it, and reads what was recorded.
+
+    Args:
+        trial: see there.
+        progress: called with (minutes of robot time, minutes of this clock).
+
+    Returns:
+        What `read_episodes` gives, and speed (robot time per time), trips as the operator saw them.
+
+    Raises:
+        ProcessFailedError: a process ended by itself or did not start.
+    """
+    manifest = read_manifest(trial.policy)
+    record = trial.out / "record"
+    domain = 1 + os.getpid() % 100
+    environment = {**discovery(simulated=True), "ROS_DOMAIN_ID": str(domain)}
+    os.environ.update(environment)
+    rate = 1 / manifest.control.loop_period
+    parameters: dict[str, Any] = {"lockstep": True, "swap_probation": trial.probation, "stall_periods": 1000.0}
+    if trial.learner:
+        parameters |= {"exploration.share": trial.share, "exploration.correlation_time": trial.correlation_time}
+    deployment = Deployment(
+        trial.policy,
+        guard=False,
+        policy_parameters=parameters,
+        plant_parameters={"lockstep": True, "rate": rate, "draw": trial.draw},
+        environment=environment,
+        record=record,
+        learner=trial.learner,
+    )
+    with deployment, Operator(manifest.robot, domain=domain) as operator:
+        _await_start(deployment, operator)
+        facts = _ask(trial, manifest, deployment, operator, progress)
+    return {**read_episodes(record, manifest), **facts}
+
+
+def read_episodes(record: Path, manifest: PolicyManifest) -> dict[str, Any]:
+    """What the recordings say.
+
+    Returns:
+        ``episodes``: per target minute (of robot time, at its end), success, final_error (m), weights; largest_effort (in parts
+        of the limits), trips, ticks.
+    """
+    paths = sorted(record.glob("*.mcap"))
+    if not paths:
+        raise RecordingError(mismatch(f"recordings in {record}", "none", "at least one"))
+    parts, weights = [], []
+    for path in paths:
+        with Recording(path) as recording:
+            for rows in recording.blocks():
+                parts.append(rows)
+                weights += [recording.session.weights_sha256] * len(rows)
+    rows, of = np.concatenate(parts), np.array(weights)
+    order = np.argsort(rows["tick"], kind="stable")
+    rows, of = rows[order], of[order]
+    limits = np.array([joint.effort_limit for joint in manifest.robot.joints])
+    asked = ~rows["waiting"]
+    begin = rows["stamp"][asked][0] if asked.any() else 0.0
+    new = np.flatnonzero((rows["command"][1:] != rows["command"][:-1]).any(axis=1)) + 1
+    bounds = [*new.tolist(), len(rows)]
+    episodes = [
+        _episode(rows[first:last], of[last - 1], begin, manifest)
+        for first, last in itertools.pairwise(bounds)
+        if rows["stamp"][last - 1] - rows["stamp"][first] > 0.75 * HOLD_S
+    ]
+    tripped = rows["tripped"].astype(int)
+    return {
+        "episodes": episodes,
+        "largest_effort": float((np.abs(rows["applied_effort"]) / limits).max()),
+        "trips": int((np.diff(tripped) > 0).sum()),
+        "ticks": len(rows),
+        "minutes": float(rows["stamp"].max() - begin) / 60,
+    }
+
+
+def _episode(rows: np.ndarray, weights: str, begin: float, manifest: PolicyManifest) -> dict[str, Any]:
+    assert manifest.robot.chain is not None
+    kinematics = ChainKinematics(manifest.robot.chain)
+    end = rows["stamp"][-1]
+    distances = []
+    for row in rows[rows["stamp"] >= end - SUCCESS_S]:
+        kinematics.update(row["position"])
+        distances.append(float(np.linalg.norm(kinematics.tip - row["command"])))
+    success = max(distances) <= SUCCESS_M and not rows["tripped"].any()
+    return {
+        "minute": float(end - begin) / 60,
+        "success": bool(success),
+        "final_error": distances[-1],
+        "weights": weights,
+    }
+
+
+def _await_start(deployment: Deployment, operator: Operator) -> None:
+    def ready() -> bool:
+        deployment.check()
+        listens = LEARNER not in deployment.nodes or operator.status("learner") is not None
+        return listens and operator.active() and operator.ready() and operator.watch()
+
+    if not wait_until(ready, START_WAIT_S, period=0.1):
+        raise ProcessFailedError(mismatch("deployment", "not ready", f"ready within {START_WAIT_S:g} s"))
+
+
+def _ask(
+    trial: OnlineTrial,
+    manifest: PolicyManifest,
+    deployment: Deployment,
+    operator: Operator,
+    progress: Callable[[float, float], None] | None,
+) -> dict[str, Any]:
+    """Asks for one target after the other, by the plant's clock; rearms after a trip."""
+    clock = Newest(operator.node, Clock, "/clock", COMMAND_QOS)
+    rng = np.random.default_rng(trial.seed)
+    command = manifest.command
+    began, start, now, rearms = time.monotonic(), None, 0.0, 0
+    until, asked_at = -1.0, 0.0
+    target = np.zeros(command.size)
+    while start is None or now - start < 60 * trial.minutes:
+        message = clock.take()
+        if message is None:
+            time.sleep(POLL_S)
+            continue
+        now = stamp_seconds(message.clock)
+        start = now if start is None else start
+        if now >= until:
+            deployment.check()
+            status = operator.status("control loop")
+            if status is not None and status.message.startswith("tripped"):
+                rearms += 1
+                operator.trigger("policy_node/rearm")
+            target = rng.uniform(command.lower, command.upper)
+            until, asked_at = now + HOLD_S, -1.0
+            if progress is not None:
+                progress((now - start) / 60, (time.monotonic() - began) / 60)
+        if time.monotonic() > asked_at + ASK_AGAIN_S:  # again: a trip may have been rearmed, a first message lost
+            operator.send_target(target, command.frame)
+            asked_at = time.monotonic()
+    assert start is not None
+    return {"speed": (now - start) / (time.monotonic() - began), "rearms": rearms}

@@ -1,0 +1,37 @@
+"""What a user types to learn on a robot, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ddpg_robot.versions import VersionId, VersionStore
+
+
+def test_versions_lists_every_version_and_verdict_by_time(call, tmp_path: Path) -> None:
+    learner, robot, version = VersionStore(tmp_path / "a"), VersionStore(tmp_path / "b"), VersionId("0123abcd", 3)
+    learner.add(version, "sent", step=0.0512345)
+    robot.add(version, "drives")
+    learner.add(version, "back", "it earns less")
+    done = call("versions", "b", "a")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert [line.split()[2:4] for line in lines] == [[str(version), event] for event in ("sent", "drives", "back")]
+    assert "step=0.0512" in lines[0]
+    assert "it earns less" in lines[2]
+    listed = json.loads(call("versions", "--json", "a").stdout)
+    assert [one["event"] for one in listed] == ["sent", "back"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("versions", "nowhere"), "no such directory"),
+        (("learner", "nowhere", "arm_reach"), "run directory"),
+        (("benchmark", "online", "nowhere", "--variants", "clever"), "frozen, naive, online"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(refused, words: tuple[str, ...], says: str) -> None:
+    assert says in refused(*words)
