@@ -15,6 +15,8 @@ from ddpg_robot.spec import to_dict
 
 LONGEST_EPISODE = 20_000
 """Steps after which an episode is cut as by a time limit: evaluations and checkpoints wait for its end."""
+JUDGED_BY = ("success_rate", "return_mean")
+"""What makes an actor the best, unless the task says otherwise."""
 
 
 class Step(NamedTuple):
@@ -53,6 +55,8 @@ class Task:
             )
         self.agent_settings: dict[str, Any] = dict(getattr(self.env.unwrapped, "agent_settings", {}))
         """Settings of an agent that the task declares as its own: how far ahead to look, how smooth to act."""
+        self.judged_by: tuple[str, ...] = getattr(self.env.unwrapped, "judged_by", JUDGED_BY)
+        """Figures of an evaluation that make one actor better than another, the first one first."""
         self.observation_size = int(np.prod(observation_space.shape))
         self.action_size = int(np.prod(action_space.shape))
         self._action_shape = action_space.shape

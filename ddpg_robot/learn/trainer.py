@@ -219,7 +219,7 @@ class Training:
             return
         self.evaluated_step = self.step
         self._write_evaluation(result)
-        if self.best_score is None or _score(result) > self.best_score:
+        if self.best_score is None or self._score(result) > self.best_score:
             self._keep_as_best(result)
 
     def _run_evaluation(self, episodes: int, act: Act) -> dict[str, Any] | None:
@@ -241,7 +241,7 @@ class Training:
         self.line.note(f"evaluation at step {self.step:,}: return {result['return_mean']:.2f}{success}")
 
     def _keep_as_best(self, result: dict[str, Any]) -> None:
-        self.best_score = _score(result)
+        self.best_score = self._score(result)
         numbers = {key: value for key, value in result.items() if key != "per_episode"}
         save_best(self.run_directory, self.agent.policy_state(), {"step": self.step, "evaluation": numbers})
 
@@ -257,13 +257,17 @@ class Training:
             raise SystemExit(130)
         self._write_evaluation(last)
         step = self.step
-        if best is None or not _clearly_better(best, last):
+        if best is None or not _clearly_better(best, last, self.test_task.judged_by):
             self._keep_as_best(last)
             best = last
         else:
             step = loaded.steps
         with writing(self.run_directory.evaluation_file):
             write_json(self.run_directory.evaluation_file, {"which": "best", "step": step, **best})
+
+    def _score(self, result: dict[str, Any]) -> list[float]:
+        """What makes an actor the best; a figure that the task does not tell counts as zero."""
+        return [result[name] or 0.0 for name in self.test_task.judged_by]
 
     def _save(self) -> None:
         state = {
@@ -314,17 +318,13 @@ class _EvaluationStoppedError(Exception):
     """A signal came during an evaluation."""
 
 
-def _score(result: dict[str, Any]) -> list[float]:
-    """What makes an actor the best: success rate where the task tells it, then the return."""
-    return [result["success_rate"] or 0.0, result["return_mean"]]
-
-
-def _clearly_better(best: dict[str, Any], last: dict[str, Any]) -> bool:
-    """Whether `best` beats the last actor in success, or in return by more than the error of its mean.
+def _clearly_better(best: dict[str, Any], last: dict[str, Any], judged_by: tuple[str, ...]) -> bool:
+    """Whether `best` beats the last actor in what the task goes by: a rate, or the return by more than the error of its mean.
 
     The step size is smallest at the end of a training, so the last actor is usually the most precise one, while the best
     of many evaluations of few episodes owes something to luck.
     """
-    if best["success_rate"] != last["success_rate"]:
-        return bool((best["success_rate"] or 0.0) > (last["success_rate"] or 0.0))
+    for name in judged_by:
+        if name != "return_mean" and best[name] != last[name]:
+            return bool((best[name] or 0.0) > (last[name] or 0.0))
     return bool(best["return_mean"] > last["return_mean"] + last["return_std"] / last["episodes"] ** 0.5)

@@ -104,6 +104,8 @@ class RobotTask(gymnasium.Env):
         joint_ids = model.actuator_trnid[:, 0]
         self._qpos = model.jnt_qposadr[joint_ids]
         self._qvel = model.jnt_dofadr[joint_ids]
+        free = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        self._base = (model.jnt_qposadr[free[0]], model.jnt_dofadr[free[0]]) if len(free) else (0, 0)
         self._substeps = round(control.loop_period / model.opt.timestep)
         if abs(self._substeps * model.opt.timestep - control.loop_period) > 1e-9:
             expected = f"a whole multiple of the physics step {model.opt.timestep} s"
@@ -121,6 +123,12 @@ class RobotTask(gymnasium.Env):
         """MjData -> `state`; nothing else in simulation looks at positions and velocities."""
         self.state.position[:] = self.data.qpos[self._qpos]
         self.state.velocity[:] = self.data.qvel[self._qvel]
+        if (
+            self.state.floating_base
+        ):  # a free joint speaks like an IMU: orientation base to world, turning in the base's frame
+            qpos, qvel = self._base
+            self.state.orientation_wxyz[:] = self.data.qpos[qpos + 3 : qpos + 7]
+            self.state.angular_velocity[:] = self.data.qvel[qvel + 3 : qvel + 6]
         self.state.stamp = self.data.time
 
     def run_action(self, action: np.ndarray) -> Verdict:

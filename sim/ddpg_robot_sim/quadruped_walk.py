@@ -1,0 +1,179 @@
+"""`quadruped_walk`: a torque-controlled quadruped walks at the velocity it is told, from joint states and an IMU alone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import mujoco
+import numpy as np
+
+from ddpg_robot.errors import ConfigError, mismatch
+from ddpg_robot.observation import observation_spec
+from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
+from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
+from ddpg_robot_sim.rewards import walk_reward
+
+# Forward and left m/s, yaw rate rad/s. The unit is that of the first two; ROS gives them as geometry_msgs/Twist.
+COMMANDS = {
+    "forward": CommandSpec("velocity", "base", 3, "m/s", lower=(0.0, 0.0, 0.0), upper=(1.0, 0.0, 0.0)),
+    "omni": CommandSpec("velocity", "base", 3, "m/s", lower=(0.0, -0.3, -0.6), upper=(1.0, 0.3, 0.6)),
+}
+TERMS = ("joint_position", "joint_velocity", "last_effort", "projected_gravity", "base_angular_velocity", "command")
+
+CONTROL_PERIOD = 0.02  # s
+TICKS_PER_ACTION = 5  # control law and safety filter at 250 Hz
+EPISODE_SECONDS = 20.0
+COMMAND_SECONDS = 5.0  # the next command comes after so long
+STAND_PROBABILITY = 0.1  # of a command of zero
+FALL_PENALTY = 5.0
+HEIGHT = 0.27  # m, of the base while it walks
+LOWEST = 0.15  # m; a base below has fallen
+START_SPREAD = 0.15  # rad around the standing pose
+START_SPEED = 0.3  # m/s and rad/s
+
+# What the policy may ask for, mode effort: of the effort limit; mode pd: rad around the standing pose.
+EFFORT_SCALE = np.tile([0.5, 0.7, 0.6], 4)
+TARGET_RANGE = np.full(12, 0.4)
+KP, KD = (60.0,) * 12, (2.0,) * 12
+
+
+class QuadrupedWalk(RobotTask):
+    """Walk at the commanded velocity for 20 s. Success: no fall.
+
+    The observation holds what the robot measures; the speed that the reward and the metrics compare with the command is the
+    simulator's. Half of the episodes begin like a deployment, with the soft start of the safety filter.
+
+    Args:
+        control_mode: ``effort`` or ``pd``.
+        commands: ``forward``, 0 to 1 m/s, or ``omni``, also sideways and turning.
+        render_mode: ``rgb_array`` or None.
+
+    Reset options: ``command`` ``(3,)`` m/s, m/s, rad/s, for the whole episode; ``soft_start`` bool.
+    """
+
+    agent_settings: ClassVar[dict[str, Any]] = {"gamma": 0.98, "n_step": 3, "smoothness": 0.05}
+    """What an agent should take over: a stride is half a second, and torque that alternates ruins gears."""
+    judged_by: ClassVar[tuple[str, ...]] = ("return_mean",)
+    """What makes an actor the best: success alone is had by standing still."""
+
+    def __init__(self, control_mode: str = "effort", commands: str = "forward", render_mode: str | None = None) -> None:
+        if control_mode not in ("effort", "pd"):
+            raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
+        if commands not in COMMANDS:
+            raise ConfigError(mismatch("commands", repr(commands), "a set of commands", COMMANDS))
+        model = mujoco.MjModel.from_xml_path(str(model_path("quadruped_walk")))
+        robot = robot_from_model(model, "quadruped12", None, gravity_compensated=False)
+        self._effort_limit = np.array([joint.effort_limit for joint in robot.joints])
+        self._home = model.key("home").qpos.copy()
+        stand = self._home[7:]
+        if control_mode == "effort":
+            control = ControlSpec(CONTROL_PERIOD, "effort", TICKS_PER_ACTION)
+            scaling = (np.zeros(robot.n_joints), EFFORT_SCALE * self._effort_limit)
+        else:
+            control = ControlSpec(CONTROL_PERIOD, "pd", TICKS_PER_ACTION, KP, KD)
+            scaling = (stand, TARGET_RANGE)
+        command = COMMANDS[commands]
+        interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, command), command)
+        super().__init__(model, interface, scaling, False, render_mode)
+        self.camera = "follow"
+        self._stand = stand
+        self._steps = round(EPISODE_SECONDS / control.period)
+        self._command_steps = round(COMMAND_SECONDS / control.period)
+        self._feet = np.array([model.geom(f"{leg}_foot").id for leg in ("FL", "FR", "RL", "RR")])
+        self._foot_radius = float(model.geom_size[self._feet[0], 0])
+        self._trunk = [model.geom(name).id for name in ("trunk", "head")]
+        self._step = 0
+        self._errors = np.zeros(2)
+        self._fixed_command = False
+
+    @classmethod
+    def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
+        """The keyword arguments that make the task of a policy's interface."""
+        names = [name for name, spec in COMMANDS.items() if spec == interface.command]
+        return {"control_mode": interface.control.mode, **({"commands": names[0]} if names else {})}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        options = options or {}
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:] = self._home
+        self.data.qpos[self._qpos] += self.np_random.uniform(-START_SPREAD, START_SPREAD, self.model.nu)
+        heading = self.np_random.uniform(-np.pi, np.pi)
+        self.data.qpos[3:7] = (np.cos(heading / 2), 0.0, 0.0, np.sin(heading / 2))
+        self.data.qvel[:6] = self.np_random.uniform(-START_SPEED, START_SPEED, 6)
+        mujoco.mj_forward(self.model, self.data)
+        self.data.qpos[2] -= self._foot_heights().min()  # the lowest foot touches the floor
+        mujoco.mj_forward(self.model, self.data)
+        self._safety.rearm() if options.get("soft_start", self.np_random.random() < 0.5) else self._safety.reset()
+        self._fixed_command = "command" in options
+        self._new_command()
+        if self._fixed_command:
+            self.command.values[:] = options["command"]
+        self.read_state()
+        self._step = 0
+        self._errors[:] = 0.0
+        return self.observe(), self._info(fallen=False, limit_hit=False)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        last_effort, last_feet = self.effort / self._effort_limit, self.data.geom_xpos[self._feet, :2].copy()
+        verdict = self.run_action(action)
+        self._step += 1
+        effort = self.effort / self._effort_limit
+        rotation = self.data.qpos[3:7]
+        velocity = self._heading_velocity()
+        turn = float(self.state.angular_velocity[2])
+        asked = self.command.values
+        error, turn_error = asked[:2] - velocity[:2], float(asked[2] - turn)
+        w, x, y, z = rotation
+        lean = np.array([2 * (x * z - w * y), 2 * (y * z + w * x)])
+        reward = walk_reward(
+            velocity_error=error,
+            turn_error=turn_error,
+            bounce=float(velocity[2]),
+            sway=self.state.angular_velocity[:2],
+            lean=lean,
+            height_error=float(self.data.qpos[2] - HEIGHT),
+            effort=effort,
+            effort_change=effort - last_effort,
+            sprawl=(self.state.position - self._stand)[::3],
+            foot_height=self._foot_heights(),
+            foot_speed=np.linalg.norm(self.data.geom_xpos[self._feet, :2] - last_feet, axis=1)
+            / self.interface.control.period,
+        )
+        fallen = verdict.tripped or self._fallen()
+        if fallen:
+            reward -= FALL_PENALTY
+        self._errors += (np.linalg.norm(error), abs(turn_error))
+        info = self._info(fallen, limit_hit=verdict.tripped or verdict.clamped)
+        if self._step % self._command_steps == 0 and not self._fixed_command:
+            self._new_command()
+        return self.observe(), reward, fallen, self._step >= self._steps, info
+
+    def _new_command(self) -> None:
+        command = self.interface.command
+        self.command.values[:] = self.np_random.uniform(command.lower, command.upper)
+        if self.np_random.random() < STAND_PROBABILITY:
+            self.command.values[:] = 0.0
+
+    def _heading_velocity(self) -> np.ndarray:
+        """Velocity of the base forward, left, up ``(3,)``, m/s, in a frame that turns with the heading alone."""
+        w, x, y, z = self.data.qpos[3:7]
+        heading = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        east, north, up = self.data.qvel[:3]
+        cos, sin = np.cos(heading), np.sin(heading)
+        return np.array([cos * east + sin * north, cos * north - sin * east, up])
+
+    def _foot_heights(self) -> np.ndarray:
+        return self.data.geom_xpos[self._feet, 2] - self._foot_radius
+
+    def _fallen(self) -> bool:
+        contacts = self.data.contact.geom  # (contacts, 2)
+        return bool(self.data.qpos[2] < LOWEST or np.isin(contacts, self._trunk).any())
+
+    def _info(self, fallen: bool, limit_hit: bool) -> dict[str, Any]:
+        speed, turn = self._errors / max(self._step, 1)
+        return {
+            "is_success": self._step >= self._steps and not fallen,
+            "limit_hit": limit_hit,
+            "metrics": {"speed_error_m_s": float(speed), "turn_error_rad_s": float(turn)},
+        }
