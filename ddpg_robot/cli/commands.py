@@ -6,9 +6,10 @@ Rooms are imported inside the sub-commands, so that `--help` is instant and a ba
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -120,12 +121,7 @@ class Evaluate:
         progress = None if self.json else episode_progress
         results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
         if self.ros:
-            import numpy as np
-
-            from ddpg_robot_ros.trial import run_trial
-
-            targets = [row["target"] for row in results["in_process"]["per_episode"]]
-            results["ros"] = run_trial(policy_path(self.source), np.array(targets), hold_s=self.hold, progress=progress)
+            results["ros"] = over_ros(policy_path(self.source), results["in_process"], self.hold, progress)
         found = results if self.ros else results["in_process"]
         if self.out:
             write_json(self.out, found)
@@ -135,6 +131,19 @@ class Evaluate:
         else:
             print_table(rows)
         return 0
+
+
+def over_ros(policy: Path, measured: dict[str, Any], hold: float, progress: Callable[[int, int], None] | None) -> Any:
+    """Sends the targets of an evaluation to the deployed policy: points to reach, or velocities to walk at."""
+    import numpy as np
+
+    from ddpg_robot.policy import read_manifest
+    from ddpg_robot_ros.trial import run_trial
+    from ddpg_robot_ros.walk_trial import run_walk
+
+    targets = np.array([row["target"] for row in measured["per_episode"]])
+    run = run_trial if read_manifest(policy).command.kind == "point" else run_walk
+    return run(policy, targets, hold_s=hold, progress=progress)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""MuJoCo stands in for the robot's hardware: motors with limits, firmware that compensates gravity and can damp."""
+"""MuJoCo stands in for the robot's hardware: motors with limits, firmware that compensates gravity, stands and can damp."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -15,28 +15,26 @@ MAX_CATCH_UP_S = 0.1
 """A plant that was held up longer than this lets the lost time go instead of racing after it."""
 HOLD_FRACTION = 0.1
 """Hold damping, in parts of the effort limit per rad/s, for a model that names none."""
+STAND_STIFFNESS = 2.5
+"""Of a floating base's firmware that stands, in parts of the effort limit per rad."""
 
 
-def find_model(text: str) -> Path:
-    """An MJCF file: a path, or the name of a model in ddpg_robot_sim.
+class ImuReading(NamedTuple):
+    """What an IMU in the base's frame measures."""
 
-    Raises:
-        ConfigError: there is no such file.
-    """
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path
-    spec = importlib.util.find_spec("ddpg_robot_sim")  # locates the package without importing it
-    shipped: dict[str, Path] = {}
-    if spec is not None and spec.submodule_search_locations:
-        shipped = {file.stem: file for file in (Path(spec.submodule_search_locations[0]) / "models").glob("*.xml")}
-    if text not in shipped:
-        raise ConfigError(mismatch("model", repr(text), "an MJCF file or a shipped model", shipped))
-    return shipped[text]
+    orientation_wxyz: np.ndarray
+    """Base frame to world ``(4,)``."""
+    angular_velocity: np.ndarray
+    """``(3,)``, rad/s."""
+    linear_acceleration: np.ndarray | None
+    """Specific force ``(3,)``, m/s^2; None for a model without accelerometer."""
 
 
 class Plant:
     """A robot of torque motors on hinges, stepped in real time.
+
+    A robot on a floating base stands by itself, in the pose where it was put, until the first command. From then on it is
+    left to the commands: without them it is damped, and after a fall it stays where it fell, until `place`.
 
     Args:
         model: path of the MJCF.
@@ -45,6 +43,7 @@ class Plant:
     Attributes:
         joint_names: actuated joints in the model's order; all arrays are in this order.
         applied: effort that the motors exerted in the last step ``(n,)``, N·m.
+        floating_base: the base moves freely: there is an IMU.
 
     Raises:
         ConfigError: MuJoCo cannot read the model, or an actuator is no torque motor on a hinge.
@@ -65,6 +64,14 @@ class Plant:
         self._limit = self._model.actuator_ctrlrange[:, 1].copy()
         self._hold_gain = self._hold_damping()
         self._command: np.ndarray | None = None
+        free = np.flatnonzero(self._model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        self.floating_base = len(free) > 0
+        if self.floating_base:
+            self._base = int(self._model.jnt_qposadr[free[0]])
+            dof = self._model.jnt_dofadr[free[0]]
+            # A free joint: translation in the world, turning in its own frame.
+            self._base_velocity = self._data.qvel[dof : dof + 6]
+        self._force = self._accelerometer()
         self.applied = np.zeros(len(joints))
         self.reset()
 
@@ -75,9 +82,13 @@ class Plant:
         else:
             mujoco.mj_resetData(self._model, self._data)
         mujoco.mj_forward(self._model, self._data)
+        self._home = self._data.qpos.copy()
+        self._stand()
 
     def place(self, names: Sequence[str], position: Sequence[float]) -> None:
         """Moves the robot into a pose, at rest; joints not named stay.
+
+        A robot on a floating base is first put back to where it stood at the start: legs and base must fit together.
 
         Raises:
             JointMappingError: a joint is unknown, or names and positions differ in number.
@@ -87,21 +98,26 @@ class Plant:
             found = f"{len(position)} positions for {', '.join(names[:20])}"
             raise JointMappingError(mismatch("pose", found, "a position for each known joint", self.joint_names))
         where = [self.joint_names.index(name) for name in names]
+        if self.floating_base:
+            self._data.qpos[:] = self._home
         self._data.qpos[self._qpos[where]] = position
         self._data.qvel[:] = 0.0
         mujoco.mj_forward(self._model, self._data)
+        self._stand()
 
     def command(self, effort: np.ndarray | None) -> None:
         """Effort to exert from the next step on ``(n,)``, N·m; None holds by damping."""
         self._command = None if effort is None else np.clip(effort, -self._limit, self._limit)
+        self._stiffness = self._stiffness if effort is None else np.zeros(len(self._limit))
 
     def advance(self, seconds: float) -> int:
         """Steps the physics by whole steps, at most `seconds`. Returns the number of steps."""
         steps = int(seconds / self.timestep + 1e-6)
         for _ in range(steps):
             if self._command is None:
-                damping = -self._hold_gain * self._data.qvel[self._qvel]
-                self._data.ctrl[:] = np.clip(damping, -self._limit, self._limit)
+                hold = self._stiffness * (self._pose - self._data.qpos[self._qpos])
+                hold -= self._hold_gain * self._data.qvel[self._qvel]
+                self._data.ctrl[:] = np.clip(hold, -self._limit, self._limit)
             else:
                 self._data.ctrl[:] = self._command
             mujoco.mj_step(self._model, self._data)
@@ -127,6 +143,35 @@ class Plant:
     def velocity(self) -> np.ndarray:
         """Joint velocities ``(n,)``, rad/s."""
         return np.asarray(self._data.qvel[self._qvel])
+
+    @property
+    def imu(self) -> ImuReading:
+        """What the IMU of a floating base measures."""
+        force = None if self._force is None else self._data.sensordata[self._force]
+        return ImuReading(self._data.qpos[self._base + 3 : self._base + 7], self._base_velocity[3:], force)
+
+    @property
+    def base_position(self) -> np.ndarray:
+        """Position of a floating base in the world ``(3,)``, m."""
+        return np.asarray(self._data.qpos[self._base : self._base + 3])
+
+    @property
+    def heading_velocity(self) -> np.ndarray:
+        """Velocity of a floating base forward, left, up ``(3,)``, m/s, in a frame that turns with its heading alone."""
+        w, x, y, z = self._data.qpos[self._base + 3 : self._base + 7]
+        heading = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        east, north, up = self._base_velocity[:3]
+        cos, sin = np.cos(heading), np.sin(heading)
+        return np.array([cos * east + sin * north, cos * north - sin * east, up])
+
+    def _stand(self) -> None:
+        """A floating base holds the pose it is in; a fixed one needs no more than damping."""
+        self._pose = self._data.qpos[self._qpos].copy()
+        self._stiffness = STAND_STIFFNESS * self._limit if self.floating_base else np.zeros(len(self._limit))
+
+    def _accelerometer(self) -> slice | None:
+        found = np.flatnonzero(self._model.sensor_type == mujoco.mjtSensor.mjSENS_ACCELEROMETER)
+        return slice(start := self._model.sensor_adr[found[0]], start + 3) if len(found) else None
 
     def _joints(self) -> np.ndarray:
         model = self._model

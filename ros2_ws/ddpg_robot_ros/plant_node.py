@@ -1,7 +1,10 @@
 """The plant node: a simulated robot in real time, behind the topics of a real one.
 
-Publishes ``joint_states`` (effort: what the motors exerted), takes ``effort_controller/commands``. When commands stop
-it holds by damping, as an arm's firmware does. On SIGINT it outlives its controllers: their farewell must reach it.
+Publishes ``joint_states`` (effort: what the motors exerted) and, of a floating base, ``imu``; takes
+``effort_controller/commands``. When commands stop it holds by damping, as an arm's firmware does; a robot with legs stands
+by itself until the first one. On SIGINT it outlives its controllers: their farewell must reach it. ``~/set_pose`` puts the
+robot into a pose; ``~/base_pose`` and ``~/base_velocity`` (forward, left, up, turning; in a frame that only turns with the
+heading) tell of a floating base what no robot knows of itself, for whoever measures how it walked.
 """
 
 from __future__ import annotations
@@ -14,15 +17,19 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.errors import ConfigError, DdpgRobotError, mismatch
+from ddpg_robot.policy import read_manifest
 from ddpg_robot.rate import PeriodicLoop
-from ddpg_robot_ros.parameters import Parameter, declare, value
-from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, find_model
+from ddpg_robot_ros.models import find_model, model_of
+from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
+from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_READER_QOS,
@@ -35,10 +42,19 @@ from ddpg_robot_ros.transport import (
 )
 
 OUTLIVE_S = 3.0
+TRUTH_RATE_HZ = 50.0
+BASE_FRAME, WORLD_FRAME = "base", "world"
 
 PARAMETERS = (
-    Parameter("model", "arm_reach", "MJCF file, or the name of a model of ddpg_robot_sim."),
-    Parameter("rate", 500.0, "joint_states per second.", 1.0, 5000.0),
+    Parameter(
+        "model", "", "MJCF file, or the name of a model of ddpg_robot_sim; empty = the one of the policy's robot."
+    ),
+    Parameter(
+        "policy",
+        "arm_reach",
+        "Policy file (.onnx) or shipped policy whose robot is simulated, where no model is named.",
+    ),
+    Parameter("rate", 500.0, "joint_states, and imu messages of a floating base, per second.", 1.0, 5000.0),
     Parameter("joint_order", [""], "Order of the joints in joint_states; [''] = the model's."),
     Parameter("command_order", [""], "Order of the joints in commands; [''] = the model's."),
     Parameter("gravity_compensation", True, "False switches off the gravity compensation that the model has."),
@@ -53,7 +69,9 @@ class PlantNode(Node):
     def __init__(self) -> None:
         super().__init__("plant_node")
         declare(self, PARAMETERS)
-        self._plant = Plant(find_model(value(self, "model")), value(self, "gravity_compensation"))
+        named = value(self, "model")
+        model = find_model(named) if named else model_of(read_manifest(policy_path(value(self, "policy"))).robot)
+        self._plant = Plant(model, value(self, "gravity_compensation"))
         names = self._plant.joint_names
         self._state_order = self._order("joint_order")
         self._command_order = np.argsort(self._order("command_order"))
@@ -70,6 +88,13 @@ class PlantNode(Node):
         self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
         self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS)
         self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
+        if self._plant.floating_base:
+            self._imu = self._imu_message()
+            self._imus = self.create_publisher(Imu, "imu", STATE_QOS)
+            self._base_poses = self.create_publisher(PoseStamped, "~/base_pose", STATE_QOS)
+            self._base_velocities = self.create_publisher(TwistStamped, "~/base_velocity", STATE_QOS)
+            self._truth_every = max(1, round(value(self, "rate") / TRUTH_RATE_HZ))
+            self._published = 0
         self._clock = self.create_publisher(Clock, "/clock", 10) if value(self, "publish_clock") else None
 
     def run(self, stop: StopSignal) -> None:
@@ -129,6 +154,40 @@ class PlantNode(Node):
         if self._clock is not None:
             self._clock.publish(Clock(clock=stamp))
         self._states.publish(message)
+        if self._plant.floating_base:
+            self._publish_base(stamp)
+
+    def _publish_base(self, stamp: Time) -> None:
+        message, (orientation, turning, force) = self._imu, self._plant.imu
+        message.header.stamp = stamp
+        q, w, f = message.orientation, message.angular_velocity, message.linear_acceleration
+        q.w, q.x, q.y, q.z = orientation.tolist()
+        w.x, w.y, w.z = turning.tolist()
+        if force is not None:
+            f.x, f.y, f.z = force.tolist()
+        self._imus.publish(message)
+        if self._published % self._truth_every == 0:
+            self._publish_truth(message)
+        self._published += 1
+
+    def _publish_truth(self, imu: Imu) -> None:
+        pose, velocity = PoseStamped(), TwistStamped()
+        pose.header.stamp = velocity.header.stamp = imu.header.stamp
+        pose.header.frame_id, velocity.header.frame_id = WORLD_FRAME, BASE_FRAME
+        at, going = pose.pose.position, velocity.twist.linear
+        at.x, at.y, at.z = self._plant.base_position.tolist()
+        going.x, going.y, going.z = self._plant.heading_velocity.tolist()
+        pose.pose.orientation = imu.orientation
+        velocity.twist.angular.z = imu.angular_velocity.z
+        self._base_poses.publish(pose)
+        self._base_velocities.publish(velocity)
+
+    def _imu_message(self) -> Imu:
+        message = Imu()
+        message.header.frame_id = BASE_FRAME
+        if self._plant.imu.linear_acceleration is None:
+            message.linear_acceleration_covariance[0] = -1.0  # sensor_msgs/Imu: not measured
+        return message
 
     def _order(self, parameter: str) -> np.ndarray:
         """Indices of the model's joints in the order that a parameter names."""

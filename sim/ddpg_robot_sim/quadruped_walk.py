@@ -175,5 +175,6 @@ class QuadrupedWalk(RobotTask):
         return {
             "is_success": self._step >= self._steps and not fallen,
             "limit_hit": limit_hit,
+            "target": self.command.values.tolist(),
             "metrics": {"speed_error_m_s": float(speed), "turn_error_rad_s": float(turn)},
         }
