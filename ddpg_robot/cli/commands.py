@@ -27,7 +27,7 @@ class Train:
     """Train an agent on a task, with a live progress line and TensorBoard logs. Ctrl-C writes a checkpoint first."""
 
     task: Annotated[Positional[str], arg(metavar="TASK")]
-    """A task of this package (arm_reach) or any Gymnasium id with Box spaces (Pendulum-v1, HalfCheetah-v5)."""
+    """A task of this package (arm_reach, quadruped_walk) or any Gymnasium id with Box spaces (Pendulum-v1, HalfCheetah-v5)."""
     algorithm: str = "ddpg"
     """`ddpg`, or one of the methods that led to it (docs/why-ddpg.md): stochastic_ac, deterministic_ac, off_policy_ac,
     dqn, naf, q_sampling, q_cem, q_gradient."""
@@ -104,7 +104,7 @@ class Evaluate:
     seed: int = 1
     """Seed of the episodes; never those of training."""
     ros: Flag = False
-    """Also deploy the policy over ROS 2 and send it the same targets as messages (policy files only)."""
+    """Also deploy the policy over ROS 2 and send it the same targets or velocities as messages (policy files only)."""
     hold: float = 4.0
     """`--ros`: time for each target, s."""
     json: Flag = False
@@ -214,7 +214,7 @@ class Deploy:
     file: PolicyName = "arm_reach"
     """Policy file, or the name of a shipped policy."""
     plant: bool = True
-    """Start the simulated arm; not when the real one is on the network."""
+    """Start the simulated robot; not when the real one is on the network."""
     guard: bool = True
     """Start the effort guard, which damps when the policy process dies."""
     rate: Annotated[float | None, arg(metavar="HZ")] = None
@@ -251,7 +251,7 @@ class Deploy:
 
 @dataclass(frozen=True)
 class Plant:
-    """Run the simulated arm alone as a ROS 2 node that stands in for the hardware, until Ctrl-C."""
+    """Run a simulated robot alone as a ROS 2 node that stands in for the hardware, until Ctrl-C."""
 
     model: str = "arm_reach"
     """Model of the robot."""
