@@ -120,11 +120,25 @@ def test_it_stands_under_pd_without_the_policys_help(soft_start):
     assert env.data.qpos[2] > 0.25
 
 
+def test_torque_alone_carries_the_robot_in_its_standing_pose():
+    """Mode effort begins at the torque of standing: the base sinks by millimetres while the pose has not yet been left."""
+    env = make(control_mode="effort")
+    env.reset(seed=0)
+    mujoco.mj_resetDataKeyframe(env.model, env.data, 0)
+    env._safety.reset()
+    env.read_state()
+    for _ in range(15):
+        env.step(np.zeros(12))
+    assert np.abs(env.state.position - env._stand).max() < 0.05
+    assert np.abs(env.data.qpos[2] - env.model.key("home").qpos[2]) < 0.005
+
+
 def test_without_torque_it_falls_and_the_episode_ends():
     env = make(control_mode="effort")
     env.reset(seed=0)
+    offset, scale = env.action_scaling
     for _ in range(100):
-        *_, terminated, _, info = env.step(np.zeros(12))
+        *_, terminated, _, info = env.step(-offset / scale)
         if terminated:
             break
     assert terminated
