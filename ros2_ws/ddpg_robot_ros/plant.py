@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, JointMappingError, mismatch
+from ddpg_robot.kinematics import in_heading_frame
 
 MAX_CATCH_UP_S = 0.1
 """A plant that was held up longer than this lets the lost time go instead of racing after it."""
@@ -158,11 +159,7 @@ class Plant:
     @property
     def heading_velocity(self) -> np.ndarray:
         """Velocity of a floating base forward, left, up ``(3,)``, m/s, in a frame that turns with its heading alone."""
-        w, x, y, z = self._data.qpos[self._base + 3 : self._base + 7]
-        heading = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-        east, north, up = self._base_velocity[:3]
-        cos, sin = np.cos(heading), np.sin(heading)
-        return np.array([cos * east + sin * north, cos * north - sin * east, up])
+        return in_heading_frame(self._base_velocity[:3], self._data.qpos[self._base + 3 : self._base + 7])
 
     def _stand(self) -> None:
         """A floating base holds the pose it is in; a fixed one needs no more than damping."""

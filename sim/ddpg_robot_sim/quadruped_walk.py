@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, mismatch
+from ddpg_robot.kinematics import in_heading_frame, rotation_matrix
 from ddpg_robot.observation import observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
@@ -124,19 +125,16 @@ class QuadrupedWalk(RobotTask):
         verdict = self.run_action(action)
         self._step += 1
         effort = self.effort / self._effort_limit
-        rotation = self.data.qpos[3:7]
-        velocity = self._heading_velocity()
+        velocity = in_heading_frame(self.data.qvel[:3], self.state.orientation_wxyz)
         turn = float(self.state.angular_velocity[2])
         asked = self.command.values
         error, turn_error = asked[:2] - velocity[:2], float(asked[2] - turn)
-        w, x, y, z = rotation
-        lean = np.array([2 * (x * z - w * y), 2 * (y * z + w * x)])
         reward = walk_reward(
             velocity_error=error,
             turn_error=turn_error,
             bounce=float(velocity[2]),
             sway=self.state.angular_velocity[:2],
-            lean=lean,
+            lean=rotation_matrix(self.state.orientation_wxyz)[2, :2],
             height_error=float(self.data.qpos[2] - HEIGHT),
             effort=effort,
             effort_change=effort - last_effort,
@@ -159,14 +157,6 @@ class QuadrupedWalk(RobotTask):
         self.command.values[:] = self.np_random.uniform(command.lower, command.upper)
         if self.np_random.random() < STAND_PROBABILITY:
             self.command.values[:] = 0.0
-
-    def _heading_velocity(self) -> np.ndarray:
-        """Velocity of the base forward, left, up ``(3,)``, m/s, in a frame that turns with the heading alone."""
-        w, x, y, z = self.data.qpos[3:7]
-        heading = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-        east, north, up = self.data.qvel[:3]
-        cos, sin = np.cos(heading), np.sin(heading)
-        return np.array([cos * east + sin * north, cos * north - sin * east, up])
 
     def _foot_heights(self) -> np.ndarray:
         return self.data.geom_xpos[self._feet, 2] - self._foot_radius
