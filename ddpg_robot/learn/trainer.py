@@ -219,7 +219,7 @@ class Training:
             return
         self.evaluated_step = self.step
         self._write_evaluation(result)
-        if self.best_score is None or self._score(result) > self.best_score:
+        if self.best_score is None or score(result, self.test_task.judged_by) > self.best_score:
             self._keep_as_best(result)
 
     def _run_evaluation(self, episodes: int, act: Act) -> dict[str, Any] | None:
@@ -241,7 +241,7 @@ class Training:
         self.line.note(f"evaluation at step {self.step:,}: return {result['return_mean']:.2f}{success}")
 
     def _keep_as_best(self, result: dict[str, Any]) -> None:
-        self.best_score = self._score(result)
+        self.best_score = score(result, self.test_task.judged_by)
         numbers = {key: value for key, value in result.items() if key != "per_episode"}
         save_best(self.run_directory, self.agent.policy_state(), {"step": self.step, "evaluation": numbers})
 
@@ -264,10 +264,6 @@ class Training:
             step = loaded.steps
         with writing(self.run_directory.evaluation_file):
             write_json(self.run_directory.evaluation_file, {"which": "best", "step": step, **best})
-
-    def _score(self, result: dict[str, Any]) -> list[float]:
-        """What makes an actor the best; a figure that the task does not tell counts as zero."""
-        return [result[name] or 0.0 for name in self.test_task.judged_by]
 
     def _save(self) -> None:
         state = {
@@ -316,6 +312,11 @@ class Training:
 
 class _EvaluationStoppedError(Exception):
     """A signal came during an evaluation."""
+
+
+def score(result: dict[str, Any], judged_by: tuple[str, ...]) -> list[float]:
+    """The figures by which actors are compared, the first one first; one that the task does not tell counts as zero."""
+    return [result[name] or 0.0 for name in judged_by]
 
 
 def _clearly_better(best: dict[str, Any], last: dict[str, Any], judged_by: tuple[str, ...]) -> bool:

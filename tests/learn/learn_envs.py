@@ -66,6 +66,16 @@ class Spaces(Drift):
         self.action_space = found.get(action, self.action_space)
 
 
+class Measured(Drift):
+    """The same with a figure of its own, by which actors are judged although they cannot succeed."""
+
+    judged_by = ("return_mean",)
+
+    def step(self, action):
+        *rest, info = super().step(action)
+        return *rest, {**info, "is_success": False, "metrics": {"place_m": self.position}}
+
+
 class Forever(Drift):
     """The same without any end."""
 
@@ -77,5 +87,6 @@ class Forever(Drift):
 
 gymnasium.register("learn_test/Forever-v0", Forever)
 gymnasium.register("learn_test/Drift-v0", Drift, max_episode_steps=30)
+gymnasium.register("learn_test/Measured-v0", Measured, max_episode_steps=30)
 gymnasium.register("learn_test/Spaces-v0", Spaces, max_episode_steps=30)
 gymnasium.register("learn_test/Buttons-v0", Buttons, max_episode_steps=30)

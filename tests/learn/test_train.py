@@ -17,7 +17,7 @@ from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, read_tensor
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.evaluate import evaluate
 from ddpg_robot.learn.tasks import LONGEST_EPISODE, episode_seed, open_task
-from ddpg_robot.learn.trainer import train
+from ddpg_robot.learn.trainer import score, train
 
 DRIFT = "learn_test/Drift-v0"
 SPACES = "learn_test/Spaces-v0"
@@ -181,6 +181,21 @@ def test_evaluation_leaves_out_what_the_task_does_not_tell():
     result = evaluate(lambda observation: np.zeros(1), "Pendulum-v1", None, episodes=1, seed=0)
     for key in ("success_rate", "within_5cm_rate", "final_error_median_m", "limit_hit_rate"):
         assert result[key] is None
+
+
+def test_evaluation_reports_the_mean_of_the_figures_that_a_task_measures():
+    result = evaluate(lambda observation: np.zeros(1), "learn_test/Measured-v0", {}, episodes=5, seed=3)
+    places = [row["metrics"]["place_m"] for row in result["per_episode"]]
+    assert len(set(places)) == 5
+    assert result["place_m"] == pytest.approx(np.mean(places))
+
+
+def test_a_task_says_what_makes_an_actor_the_best():
+    worse, better = {"success_rate": 1.0, "return_mean": 1.0}, {"success_rate": 0.0, "return_mean": 2.0}
+    with open_task("learn_test/Measured-v0") as judged, open_task(DRIFT) as usual:
+        by_return, by_success = judged.judged_by, usual.judged_by
+    assert score(better, by_return) > score(worse, by_return)
+    assert score(better, by_success) < score(worse, by_success)
 
 
 def test_evaluation_needs_no_torch():
