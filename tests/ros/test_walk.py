@@ -37,15 +37,17 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_walk_over_ros_measures_how_far_the_robot_is_from_what_it_was_told(standing: Path) -> None:
     commands = np.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]])
+    finished: list[int] = []
+
+    def note(done: int, total: int) -> None:
+        finished.append(done)
+
     for _ in range(3):  # a quadruped that gets no torque for 100 ms falls, and a busy machine may pause as long
-        finished: list[int] = []
-        result = run_walk(
-            standing, commands, 3.0, lambda done, total: finished.append(done), policy_parameters=PATIENT_NODE
-        )
+        result = run_walk(standing, commands, 3.0, note, policy_parameters=PATIENT_NODE)
         if result["success_rate"] == 1.0:
             break
     stood, refused = result["per_episode"]
-    assert finished == [1, 2]
+    assert finished[-2:] == [1, 2]
     assert result["success_rate"] == 1.0
     assert stood["speed_error_m_s"] < 0.1
     assert refused["speed_error_m_s"] == pytest.approx(0.5, abs=0.1)
