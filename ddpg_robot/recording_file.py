@@ -60,7 +60,8 @@ class RecordingWriter:
         self._channels = [
             known.Channel(id=i, topic=topic, message_encoding="cdr", metadata={}, schema_id=i) for i, topic, *_ in kinds
         ]
-        self._chunks: list[Any] = []
+        self._chunk_index = bytearray()  # packed: objects would be 0.6 kB each, and the collector walk through them
+        self._chunks, self._begin, self._end = 0, 2**64 - 1, 0
         self._counts = {TICK_CHANNEL: 0, TRIP_CHANNEL: 0}
         self._put(MAGIC)
         session_text = json.dumps(to_dict(session))
@@ -109,7 +110,9 @@ class RecordingWriter:
             self._counts[channel] += len(entries)
             self._put_index(channel, entries)
         self._file.flush()
-        self._chunks.append(
+        self._chunks += 1
+        self._begin, self._end = min(self._begin, first), max(self._end, last)
+        self._chunk_index += self._pack(
             self._known.ChunkIndex(
                 chunk_length=length,
                 chunk_start_offset=start,
@@ -125,7 +128,7 @@ class RecordingWriter:
 
     def finish(self) -> None:
         """Writes index and footer."""
-        known, chunks = self._known, self._chunks
+        known = self._known
         self._write(known.DataEnd(data_section_crc=0))
         summary = self._at
         self._write(
@@ -135,15 +138,15 @@ class RecordingWriter:
                 attachment_count=0,
                 channel_count=len(self._channels),
                 channel_message_counts=self._counts,
-                chunk_count=len(chunks),
+                chunk_count=self._chunks,
                 message_count=sum(self._counts.values()),
-                message_end_time=max((one.message_end_time for one in chunks), default=0),
-                message_start_time=min((one.message_start_time for one in chunks), default=0),
+                message_end_time=self._end,
+                message_start_time=self._begin if self._chunks else 0,
                 metadata_count=1,
                 schema_count=len(self._schemas),
             ),
-            *chunks,
         )
+        self._put(self._chunk_index)
         self._write(known.Footer(summary_start=summary, summary_offset_start=0, summary_crc=0))
         self._put(MAGIC)
         self._file.flush()
@@ -153,11 +156,15 @@ class RecordingWriter:
         self._put(struct.pack("<BQHI", INDEX_OPCODE, 6 + len(data), channel, len(data)) + data)
 
     def _write(self, *records: Any) -> None:
+        self._put(self._pack(*records))
+
+    def _pack(self, *records: Any) -> bytes:
         for record in records:
             record.write(self._build)
-        self._put(self._build.end())
+        packed: bytes = self._build.end()
+        return packed
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | bytearray) -> None:
         self._file.write(data)
         self._at += len(data)
 

@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import onnxruntime
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1  # a small network: threads and spinning only burn the core
 options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -13,6 +13,7 @@ from tyro.conf import arg, subcommand
 from ddpg_robot.cli.arguments import Flag, OutDir, OutFile, Pairs, PolicyOption
 from ddpg_robot.cli.sources import import_tasks, need, policy_path, task_id
 from ddpg_robot.cli.terminal import key_values
+from ddpg_robot.cli.timing import Loop, Soak
 from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
 from ddpg_robot.files import write_json, write_whole
 
@@ -53,29 +54,6 @@ class Inference:
         result = benchmark_inference(path, self.seconds)
         if self.out:
             write_json(self.out, result)
-        return 0
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Time the control loop over real DDS, beside a bare sleep loop."""
-
-    policy: PolicyOption = "arm_reach"
-    """Policy file, or the name of a shipped policy."""
-    rate: float = 500.0
-    """Ticks per second."""
-    seconds: float = 10.0
-    """Duration of each measurement, s."""
-    out: OutFile = None
-    """Also write the figures to this JSON file."""
-
-    def __call__(self) -> int:
-        """Measures and prints a table; returns the exit code."""
-        path = policy_path(self.policy)
-        need("ros", "sim")
-        from ddpg_robot_ros.benchmark import benchmark_loop
-
-        benchmark_loop(path, self.rate, self.seconds, self.out)
         return 0
 
 
@@ -342,12 +320,13 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measure: inference, the control loop, speed of training, the replay, how well agents learn and why, cost of actions."""
+    """Measure: inference, control loop, a long run, training speed, replay, how well agents learn and why, cost of actions."""
 
     what: Annotated[
         Union[  # noqa: UP007 - tyro reads the annotations
             Annotated[Inference, subcommand("inference")],
             Annotated[Loop, subcommand("loop")],
+            Annotated[Soak, subcommand("soak")],
             Annotated[Train, subcommand("train")],
             Annotated[Replay, subcommand("replay")],
             Annotated[Learn, subcommand("learn")],

@@ -46,7 +46,7 @@ class Train:
     control_mode: Literal["effort", "pd"] | None = None
     """Robot tasks: the network gives torque (`effort`) or joint targets (`pd`)."""
     task_option: Pairs = ()
-    """Keyword of the task, repeatable: --task-option gravity_compensated=false."""
+    """Keyword of the task, repeatable: --task-option gravity_compensated=false --task-option randomization=default."""
     set: Pairs = ()
     """Hyperparameter that differs from the preset, repeatable: --set gamma=0.98 --set actor_hidden=[400,300]."""
     threads: int = 1
@@ -101,6 +101,8 @@ class Evaluate:
     """Task, when it is not the one that it was trained on."""
     episodes: int = 100
     """Number of episodes."""
+    task_option: Pairs = ()
+    """Keyword of the task that differs from the training's, repeatable: --task-option randomization=strong."""
     seed: int = 1
     """Seed of the episodes; never those of training."""
     ros: Flag = False
@@ -117,7 +119,7 @@ class Evaluate:
         need("sim", *(["ros"] if self.ros else []))
         from ddpg_robot.learn.evaluate import evaluate
 
-        act, task, kwargs = actor_of(self.source, self.task)
+        act, task, kwargs = actor_of(self.source, self.task, key_values("--task-option", self.task_option))
         progress = None if self.json else episode_progress
         results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
         if self.ros:
@@ -265,6 +267,8 @@ class Plant:
     """ROS namespace."""
     clock: Flag = False
     """Publish /clock."""
+    draw: Annotated[str, arg(metavar="JSON")] = ""
+    """The robot of an episode with domain randomisation, JSON or a file of it. Default: the model's own."""
 
     def __call__(self) -> int:
         """Runs the node until it is told to stop; returns the exit code."""
@@ -272,7 +276,7 @@ class Plant:
         from ddpg_robot_ros.deploy import run_plant
 
         code: int = run_plant(
-            self.model, self.rate, self.gravity_compensation, self.joint_order, self.namespace, self.clock
+            self.model, self.rate, self.gravity_compensation, self.joint_order, self.namespace, self.clock, self.draw
         )
         return code
 

@@ -63,10 +63,10 @@ def simulated_paths(run: Path) -> list[tuple[Any, Any, Any]]:
     reaches = hasattr(robot, "interface") and robot.interface.command.kind == "point"
     for number in range(FILMED if reaches else 0):
         observation, _ = env.reset(seed=number, options={"keep_pose": number > 0})
-        positions, over = [robot.state.position.copy()], False
+        positions, over = [robot.truth.position.copy()], False
         while not over:
             observation, _, terminated, truncated, _ = env.step(np.clip(act(observation), -1.0, 1.0))
-            positions.append(robot.state.position.copy())
+            positions.append(robot.truth.position.copy())
             over = terminated or truncated
         times = np.arange(len(positions)) * robot.interface.control.period
         paths.append((times, np.array(positions), robot.command.values.copy()))

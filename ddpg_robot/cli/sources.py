@@ -85,8 +85,13 @@ def policy_path(source: str) -> Path:
     return path if path.exists() or path.suffix or len(path.parts) > 1 else shipped_policy(source)
 
 
-def actor_of(source: str, task: str | None) -> tuple[Act, str, dict[str, Any]]:
+def actor_of(source: str, task: str | None, options: dict[str, Any] | None = None) -> tuple[Act, str, dict[str, Any]]:
     """Opens a run directory or a policy file.
+
+    Args:
+        source: of the actor.
+        task: when it is not the one that it was trained on.
+        options: keyword arguments of the task that differ from those of its training.
 
     Returns:
         Flat observation -> action in [-1, 1]; the Gymnasium id and keyword arguments of its task.
@@ -100,12 +105,12 @@ def actor_of(source: str, task: str | None) -> tuple[Act, str, dict[str, Any]]:
         from ddpg_robot.learn.checkpoint import load_policy
 
         run = load_policy(Path(source))
-        return run.act, task_id(task or run.task["task"]), run.task["task_kwargs"]
+        return run.act, task_id(task or run.task["task"]), {**run.task["task_kwargs"], **(options or {})}
     from ddpg_robot.policy import OnnxPolicy
 
     policy = OnnxPolicy.open(policy_path(source))
     name = task_id(task or policy.manifest.training.task)
-    kwargs = task_keywords(name, policy.interface)
+    kwargs = {**task_keywords(name, policy.interface), **(options or {})}
     return policy_act(policy, name, kwargs), name, kwargs
 
 

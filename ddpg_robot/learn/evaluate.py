@@ -79,6 +79,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _episode(act: Act, task: Task, seed: int) -> dict[str, Any]:
     observation, info = task.reset(seed)
     row: dict[str, Any] = {"seed": seed, "target": _numbers(info.get("target")), "start": _numbers(info.get("start"))}
+    if "randomization" in info:
+        row["randomization"] = info["randomization"]
     total, length, limit_hit = 0.0, 0, None
     while True:
         step = task.step(np.clip(act(observation), -1.0, 1.0))

@@ -33,8 +33,9 @@ class Rollout:
         self.warmup = WarmupActions(task.action_size, config.warmup_repeat_probability, warmup_rng)
         self.rewards: list[float] = []
 
-    def reset(self, seed: int, episode: int) -> np.ndarray:
-        """Starts the episode of this number; returns its first observation, shape (observations,)."""
+    def reset(self, seed: int, episode: int, progress: float) -> np.ndarray:
+        """Starts the episode of this number when this part of the training is over; returns its first observation."""
+        self.task.set_progress(progress)
         self.noise.reset()
         self.warmup.reset(episode)
         self.rewards.clear()

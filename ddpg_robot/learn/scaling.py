@@ -19,7 +19,7 @@ from ddpg_robot.learn.baselines.dqn import DqnConfig, grid_bytes
 from ddpg_robot.learn.baselines.settings import HIDDEN
 from ddpg_robot.learn.config import WITH_PRESETS, TrainConfig
 from ddpg_robot.learn.replay import Replay
-from ddpg_robot.learn.suite.draw import COLOURS, new_figure
+from ddpg_robot.plot import COLOURS, new_figure, tidy
 
 JOINTS = tuple(range(1, 8))
 BINS = (3, 10)
@@ -122,9 +122,7 @@ def draw_scaling(result: dict[str, Any], path: Path) -> None:
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("joints")
         axes.set_yscale("log")
-        axes.grid(alpha=0.3, lw=0.5)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        tidy(axes)
     figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     figure.savefig(path)
 

@@ -64,6 +64,11 @@ class Task:
         self._offset, self._scale = high / 2 + low / 2, high / 2 - low / 2
         self._steps = 0
 
+    def set_progress(self, fraction: float) -> None:
+        """Tells a task that grows harder how much of the training is over, 0 to 1; others do not ask."""
+        if hasattr(self.env.unwrapped, "training_progress"):
+            self.env.unwrapped.training_progress = fraction
+
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts an episode that depends on the seed alone; returns its first observation and info."""
         self._steps = 0
@@ -89,7 +94,7 @@ class Task:
         """JSON data that names the task; for robots also the policy's interface and the scaling of its actions.
 
         `action_offset` and `action_scale` turn an action in [-1, 1] into the policy's output in N·m or rad; where
-        `target_relative` is true, the joint positions are added to it.
+        `target_relative` is true, the joint positions are added to it. `randomization` is there where the task has one.
         """
         data: dict[str, Any] = {
             "task": self.id,
@@ -110,6 +115,8 @@ class Task:
             data["action_offset"] = (offset + scale * self._offset).tolist()
             data["action_scale"] = (scale * self._scale).tolist()
             data["target_relative"] = bool(getattr(robot, "target_relative", False))
+        if getattr(robot, "randomization", None) is not None:
+            data["randomization"] = to_dict(robot.randomization)  # resolved: what a preset's name means may change
         return data
 
     def _checked(self, observation: Any) -> np.ndarray:

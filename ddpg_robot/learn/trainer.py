@@ -47,6 +47,8 @@ def train(config: TrainConfig) -> Path:
     torch.set_num_threads(config.threads)
     with contextlib.ExitStack() as stack:
         # Weights that decay towards zero end in numbers that are 200 times slower to multiply.
+        for kind in (np.float32, np.float64):
+            np.finfo(kind)  # numpy looks at denormals once; before 2.3 it warns where they are flushed
         torch.set_flush_denormal(True)
         stack.callback(torch.set_flush_denormal, False)
         task, *others = (
@@ -132,8 +134,9 @@ class Training:
     def _run_episodes(self) -> None:
         """One episode in each environment, a step of each in turn, with learning after every step."""
         running = self.rollouts
+        progress = self.step / self.config.steps
         for number, rollout in enumerate(running, self.episode):
-            self.agent.normalizer.observe(rollout.reset(self.config.seed, number))
+            self.agent.normalizer.observe(rollout.reset(self.config.seed, number, progress))
         while running and self.step < self.config.steps:
             if self.stop.overdue:
                 return

@@ -6,13 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped, TwistStamped
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
-from rclpy.context import Context
-from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
@@ -23,16 +20,15 @@ from ddpg_robot_ros.convert import JointStateReader
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     STATE_QOS,
-    BackgroundExecutor,
+    Bystander,
     Newest,
-    avoid_shared_memory,
 )
 
 SERVICE_WAIT_S = 10.0
 
 
-class Operator:
-    """A node of its own context beside a deployment; a context manager.
+class Operator(Bystander):
+    """Who sends targets and watches; a context manager.
 
     Args:
         robot: the robot that is watched.
@@ -46,10 +42,7 @@ class Operator:
     """
 
     def __init__(self, robot: RobotSpec, namespace: str = "", domain: int | None = None) -> None:
-        avoid_shared_memory()
-        self._context = Context()
-        rclpy.init(args=[], context=self._context, domain_id=domain)
-        self.node = Node("operator", context=self._context, namespace=namespace.strip("/"), use_global_arguments=False)
+        super().__init__("operator", namespace, domain)
         self.state = RobotState(robot.n_joints, robot.floating_base)
         self.diagnostics: dict[str, DiagnosticStatus] = {}
         self._reader = JointStateReader(robot.joint_names, "ignore")
@@ -59,16 +52,6 @@ class Operator:
         self._pose = self.node.create_publisher(JointState, "plant_node/set_pose", COMMAND_QOS)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=50))
         self._clients: dict[str, Any] = {}
-        self._executor = BackgroundExecutor(self.node)
-
-    def __enter__(self) -> Operator:
-        self._executor.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._executor.stop()
-        self.node.destroy_node()
-        self._context.try_shutdown()
 
     def watch(self) -> bool:
         """Reads the newest joint state; False when there is none that was not read yet."""

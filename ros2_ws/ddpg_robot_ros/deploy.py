@@ -101,6 +101,7 @@ def run_plant(
     joint_order: tuple[str, ...] = (),
     namespace: str = "",
     publish_clock: bool = False,
+    draw: str = "",
 ) -> int:
     """Runs the simulated robot alone, in this process, until Ctrl-C. Parameters as those of plant_node."""
     from ddpg_robot_ros.plant_node import main as plant_main  # MuJoCo is not there on a robot
@@ -110,6 +111,7 @@ def run_plant(
         "rate": float(rate),
         "gravity_compensation": gravity_compensation,
         "publish_clock": publish_clock,
+        "draw": draw,
     }
     if joint_order:
         parameters["joint_order"] = list(joint_order)

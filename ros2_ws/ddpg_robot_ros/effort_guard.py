@@ -18,7 +18,9 @@ from enum import Enum
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
@@ -39,9 +41,7 @@ from ddpg_robot_ros.transport import (
     MessageWait,
     Newest,
     StopSignal,
-    serving,
-    start_ros,
-    steady_memory,
+    run_node,
 )
 
 IDLE_WAIT_S = 0.1
@@ -50,6 +50,9 @@ DIAGNOSTICS_PERIOD_S = 1.0
 
 PARAMETERS = (
     Parameter("policy", "arm_reach", "Policy file (.onnx) or shipped policy whose robot is guarded."),
+    Parameter(
+        "commands", GUARDED_TOPIC, "Whose commands are passed on, of several publishers: a topic. May be changed."
+    ),
     Parameter("timeout_periods", 3.0, "Damp when commands stop for this many periods of the policy.", 0.5, 100.0),
     Parameter("effort_scale", 1.0, "Clamp at this share of the effort limits; they cannot be widened.", 0.0, 1.0),
     Parameter("state_timeout_periods", 2.0, "Oldest usable state, in periods of the policy.", 0.5, 100.0),
@@ -89,7 +92,8 @@ class EffortGuard(Node):
         self._damper.trip(TripReason.FAULT, "damping")
         self._zero = np.zeros(self._n)
         self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"))
-        self._commands = Newest(self, Float64MultiArray, GUARDED_TOPIC, EFFORT_READER_QOS, raw=True)
+        self._commands = self._subscribe(value(self, "commands"))
+        self._chosen = self._commands  # by the operator; the guard's own thread turns to it
         self._wait = MessageWait(self, self._commands)
         self._publisher = self.create_publisher(Float64MultiArray, EFFORT_TOPIC, COMMAND_QOS)
         self._message = Float64MultiArray(data=array.array("d", bytes(8 * self._n)))
@@ -103,6 +107,7 @@ class EffortGuard(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
         self.create_service(Trigger, "~/rearm", self._on_rearm)
+        self.add_on_set_parameters_callback(self._on_change)
 
     def run(self, stop: StopSignal) -> None:
         """Guards until told to stop; then damps and sends zero."""
@@ -116,6 +121,8 @@ class EffortGuard(Node):
 
     def _guard(self, stop: StopSignal) -> None:
         try:
+            if self._chosen is not self._commands:
+                self._turn_to(self._chosen)
             if self._mode in (Mode.IDLE, Mode.PASS):
                 self._forward()
             else:
@@ -136,7 +143,7 @@ class EffortGuard(Node):
         """Damps tick by tick until commands come again (or a rearm, where two publishers were refused)."""
         loop = PeriodicLoop(self._period)
         loop.start()
-        while not stop.is_set():
+        while not stop.is_set() and self._chosen is self._commands:
             loop.wait()
             if self._mode is Mode.REFUSE:
                 self._commands.take()
@@ -146,6 +153,14 @@ class EffortGuard(Node):
             elif self._accept():
                 return
             self._damp()
+
+    def _turn_to(self, commands: Newest) -> None:
+        """Listens to another publisher; damps until it speaks."""
+        self._commands.destroy()
+        self._commands, self._wait = commands, MessageWait(self, commands)
+        self._silenced = self._sequence = 0
+        if self._mode is not Mode.IDLE:
+            self._enter(Mode.DAMP)
 
     def _accept(self) -> bool:
         """Takes the newest command and passes it on, clamped. True when one was passed."""
@@ -230,6 +245,22 @@ class EffortGuard(Node):
 
     # The executor's thread
 
+    def _subscribe(self, topic: str) -> Newest:
+        return Newest(self, Float64MultiArray, topic, EFFORT_READER_QOS, raw=True)
+
+    def _on_change(self, changes: Sequence[RosParameter]) -> SetParametersResult:
+        if [change.name for change in changes] == ["use_sim_time"]:
+            return SetParametersResult(successful=True)
+        if [change.name for change in changes] != ["commands"]:
+            return SetParametersResult(successful=False, reason="only 'commands' may be changed, by itself")
+        if self._chosen is not self._commands:
+            return SetParametersResult(successful=False, reason="the guard is turning to another topic: ask again")
+        try:
+            self._chosen = self._subscribe(changes[0].value)
+        except Exception as error:  # rclpy has a family of them: no valid name, another type
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
     def _on_rearm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         others = self._commands.publishers - self._silenced
         response.success = others <= 1
@@ -266,15 +297,7 @@ class EffortGuard(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the executable."""
-    stop = start_ros(args)
-    try:
-        node = EffortGuard()
-    except DdpgRobotError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    with serving(node), steady_memory():
-        node.run(stop)
-    return 0
+    return run_node(EffortGuard, args)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 
-from ddpg_robot.errors import ConfigError, JointMappingError, mismatch
+from ddpg_robot.errors import ConfigError, JointMappingError, MissingExtraError, mismatch
 from ddpg_robot.kinematics import in_heading_frame
+from ddpg_robot.state import RobotState
 
 MAX_CATCH_UP_S = 0.1
 """A plant that was held up longer than this lets the lost time go instead of racing after it."""
@@ -20,15 +22,35 @@ STAND_STIFFNESS = 2.5
 """Of a floating base's firmware that stands, in parts of the effort limit per rad."""
 
 
-class ImuReading(NamedTuple):
-    """What an IMU in the base's frame measures."""
+class Base(NamedTuple):
+    """A floating base as it is, not as sensors say."""
 
-    orientation_wxyz: np.ndarray
-    """Base frame to world ``(4,)``."""
-    angular_velocity: np.ndarray
-    """``(3,)``, rad/s."""
-    linear_acceleration: np.ndarray | None
-    """Specific force ``(3,)``, m/s^2; None for a model without accelerometer."""
+    pose: np.ndarray
+    """Position in the world, m, and orientation, base frame to world, wxyz ``(7,)``."""
+    velocity: np.ndarray
+    """In the world ``(3,)``, m/s."""
+    turning: np.ndarray
+    """Angular velocity in the base's frame ``(3,)``, rad/s."""
+
+    @property
+    def heading_velocity(self) -> np.ndarray:
+        """Velocity forward, left, up ``(3,)``, m/s, in a frame that turns with the heading alone."""
+        return in_heading_frame(self.velocity, self.pose[3:])
+
+
+def read_draw(text: str) -> dict[str, Any] | None:
+    """A draw of a domain randomisation: JSON, or a file of it; None for an empty text.
+
+    Raises:
+        ConfigError: neither a file nor JSON.
+    """
+    if not text:
+        return None
+    try:
+        content = text if text.lstrip().startswith("{") else Path(text).expanduser().read_text()
+        return dict(json.loads(content))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(mismatch("draw", f"{text[:80]!r} ({error})", "a JSON object, or a file of one")) from None
 
 
 class Plant:
@@ -40,17 +62,21 @@ class Plant:
     Args:
         model: path of the MJCF.
         gravity_compensation: False switches off what the model's ``gravcomp`` does.
+        draw: the robot that an episode of a task with domain randomisation had: ``info["randomization"]``.
 
     Attributes:
         joint_names: actuated joints in the model's order; all arrays are in this order.
         applied: effort that the motors exerted in the last step ``(n,)``, N·m.
         floating_base: the base moves freely: there is an IMU.
+        base: of a floating base, views that follow the simulation.
+        measured: what the sensors said in the last `measure`.
 
     Raises:
-        ConfigError: MuJoCo cannot read the model, or an actuator is no torque motor on a hinge.
+        ConfigError: MuJoCo cannot read the model, an actuator is no torque motor on a hinge, or the draw is for another robot.
+        MissingExtraError: a draw, and no ddpg_robot_sim.
     """
 
-    def __init__(self, model: Path, gravity_compensation: bool = True) -> None:
+    def __init__(self, model: Path, gravity_compensation: bool = True, draw: Mapping[str, Any] | None = None) -> None:
         try:
             self._model = mujoco.MjModel.from_xml_path(str(model))
         except ValueError as error:
@@ -68,12 +94,15 @@ class Plant:
         free = np.flatnonzero(self._model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
         self.floating_base = len(free) > 0
         if self.floating_base:
-            self._base = int(self._model.jnt_qposadr[free[0]])
-            dof = self._model.jnt_dofadr[free[0]]
-            # A free joint: translation in the world, turning in its own frame.
-            self._base_velocity = self._data.qvel[dof : dof + 6]
+            qpos, qvel = self._model.jnt_qposadr[free[0]], self._model.jnt_dofadr[free[0]]
+            moving = self._data.qvel[
+                qvel : qvel + 6
+            ]  # a free joint: translation in the world, turning in its own frame
+            self.base = Base(self._data.qpos[qpos : qpos + 7], moving[:3], moving[3:])
         self._force = self._accelerometer()
         self.applied = np.zeros(len(joints))
+        self.measured = RobotState(len(joints), self.floating_base)
+        self._hardware = None if draw is None else self._drawn(draw)
         self.reset()
 
     def reset(self) -> None:
@@ -82,9 +111,8 @@ class Plant:
             mujoco.mj_resetDataKeyframe(self._model, self._data, 0)
         else:
             mujoco.mj_resetData(self._model, self._data)
-        mujoco.mj_forward(self._model, self._data)
         self._home = self._data.qpos.copy()
-        self._stand()
+        self._begin()
 
     def place(self, names: Sequence[str], position: Sequence[float]) -> None:
         """Moves the robot into a pose, at rest; joints not named stay.
@@ -103,27 +131,38 @@ class Plant:
             self._data.qpos[:] = self._home
         self._data.qpos[self._qpos[where]] = position
         self._data.qvel[:] = 0.0
-        mujoco.mj_forward(self._model, self._data)
-        self._stand()
+        self._begin()
 
     def command(self, effort: np.ndarray | None) -> None:
         """Effort to exert from the next step on ``(n,)``, N·m; None holds by damping."""
         self._command = None if effort is None else np.clip(effort, -self._limit, self._limit)
-        self._stiffness = self._stiffness if effort is None else np.zeros(len(self._limit))
+        if effort is not None:
+            self._stiffness = 0.0
+        if self._hardware is not None and self._command is not None:
+            self._hardware.command(self._command)
 
     def advance(self, seconds: float) -> int:
         """Steps the physics by whole steps, at most `seconds`. Returns the number of steps."""
         steps = int(seconds / self.timestep + 1e-6)
-        for _ in range(steps):
+        if self._hardware is not None:
+            self._hardware.advance(steps, self._holding if self._command is None else None)
+        for _ in range(steps if self._hardware is None else 0):
             if self._command is None:
-                hold = self._stiffness * (self._pose - self._data.qpos[self._qpos])
-                hold -= self._hold_gain * self._data.qvel[self._qvel]
-                self._data.ctrl[:] = np.clip(hold, -self._limit, self._limit)
+                self._data.ctrl[:] = np.clip(self._holding(), -self._limit, self._limit)
             else:
                 self._data.ctrl[:] = self._command
             mujoco.mj_step(self._model, self._data)
         self.applied[:] = self._data.qfrc_actuator[self._qvel]
         return steps
+
+    def measure(self) -> float | None:
+        """Fills `measured`. Returns its age, s; None where nothing new has come (a draw may lose or delay it)."""
+        if self._hardware is None:
+            self._read(self.measured)
+            return 0.0
+        before = self.measured.stamp
+        age = self._hardware.measure(self.measured)
+        return age if self.measured.stamp != before or age == 0.0 else None
 
     @property
     def timestep(self) -> float:
@@ -146,29 +185,53 @@ class Plant:
         return np.asarray(self._data.qvel[self._qvel])
 
     @property
-    def imu(self) -> ImuReading:
-        """What the IMU of a floating base measures."""
-        force = None if self._force is None else self._data.sensordata[self._force]
-        return ImuReading(self._data.qpos[self._base + 3 : self._base + 7], self._base_velocity[3:], force)
+    def specific_force(self) -> np.ndarray | None:
+        """What an accelerometer measures ``(3,)``, m/s^2; None for a model that has none."""
+        return None if self._force is None else np.asarray(self._data.sensordata[self._force])
 
-    @property
-    def base_position(self) -> np.ndarray:
-        """Position of a floating base in the world ``(3,)``, m."""
-        return np.asarray(self._data.qpos[self._base : self._base + 3])
+    def _begin(self) -> None:
+        mujoco.mj_forward(self._model, self._data)
+        if self._hardware is not None:
+            self._hardware.start()
+        # A floating base holds the pose it is in; a fixed one needs no more than damping.
+        self._pose = self.position
+        self._stiffness = STAND_STIFFNESS if self.floating_base else 0.0
 
-    @property
-    def heading_velocity(self) -> np.ndarray:
-        """Velocity of a floating base forward, left, up ``(3,)``, m/s, in a frame that turns with its heading alone."""
-        return in_heading_frame(self._base_velocity[:3], self._data.qpos[self._base + 3 : self._base + 7])
+    def _holding(self) -> np.ndarray:
+        """What the firmware exerts without a command ``(n,)``, N·m."""
+        stiffness = self._stiffness * self._limit
+        return stiffness * (self._pose - self.position) - self._hold_gain * self.velocity
 
-    def _stand(self) -> None:
-        """A floating base holds the pose it is in; a fixed one needs no more than damping."""
-        self._pose = self._data.qpos[self._qpos].copy()
-        self._stiffness = STAND_STIFFNESS * self._limit if self.floating_base else np.zeros(len(self._limit))
+    def _read(self, state: RobotState) -> None:
+        state.position[:] = self.position
+        state.velocity[:] = self.velocity
+        if self.floating_base:
+            state.orientation_wxyz[:] = self.base.pose[3:]
+            state.angular_velocity[:] = self.base.turning
+        state.stamp = self.time
 
     def _accelerometer(self) -> slice | None:
         found = np.flatnonzero(self._model.sensor_type == mujoco.mjtSensor.mjSENS_ACCELEROMETER)
         return slice(start := self._model.sensor_adr[found[0]], start + 3) if len(found) else None
+
+    def _drawn(self, draw: Mapping[str, Any]) -> Any:
+        """The hardware of a draw: the very code of the simulated tasks."""
+        try:
+            from ddpg_robot_sim.draw import draw_from
+            from ddpg_robot_sim.hardware import Hardware
+        except ModuleNotFoundError as error:
+            hint = 'pip install "ddpg-robot[sim]"'
+            raise MissingExtraError(
+                mismatch("installed packages", f"no {error.name}", "extra sim", hint=hint)
+            ) from None
+        velocity_limit = self._numeric("velocity_limit")
+        if velocity_limit is None:
+            raise ConfigError(
+                mismatch("custom numeric 'velocity_limit' of the model", "none", f"{self._model.nu} values")
+            )
+        hardware = Hardware(self._model, self._data, velocity_limit, self._read)
+        hardware.fit(draw_from(draw))
+        return hardware
 
     def _joints(self) -> np.ndarray:
         model = self._model
@@ -186,8 +249,13 @@ class Plant:
         return np.asarray(joints)
 
     def _hold_damping(self) -> np.ndarray:
+        damping = self._numeric("trip_damping")
+        return HOLD_FRACTION * self._limit if damping is None else damping
+
+    def _numeric(self, key: str) -> np.ndarray | None:
+        """A custom numeric of the model with a value for each joint, None where it has none."""
         model = self._model
         names = [model.numeric(i).name for i in range(model.nnumeric)]
-        if "trip_damping" in names and len(model.numeric("trip_damping").data) == model.nu:
-            return np.array(model.numeric("trip_damping").data)
-        return HOLD_FRACTION * self._limit
+        if key in names and len(model.numeric(key).data) == model.nu:
+            return np.array(model.numeric(key).data)
+        return None

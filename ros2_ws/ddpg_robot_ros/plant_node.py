@@ -14,7 +14,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -29,16 +29,14 @@ from ddpg_robot.policy import read_manifest
 from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot_ros.models import find_model, model_of
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
-from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant
+from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, read_draw
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_READER_QOS,
     STATE_QOS,
     Newest,
     StopSignal,
-    serving,
-    start_ros,
-    steady_memory,
+    run_node,
 )
 
 OUTLIVE_S = 3.0
@@ -59,6 +57,9 @@ PARAMETERS = (
     Parameter("command_order", [""], "Order of the joints in commands; [''] = the model's."),
     Parameter("gravity_compensation", True, "False switches off the gravity compensation that the model has."),
     Parameter("command_timeout", 0.1, "Hold by damping when commands are older than this, s.", 0.001, 60.0),
+    Parameter(
+        "draw", "", "The robot of an episode with domain randomisation: JSON, or a file of it; empty = the model."
+    ),
     Parameter("publish_clock", False, "Publish /clock and stamp with simulated time."),
 )
 
@@ -71,7 +72,7 @@ class PlantNode(Node):
         declare(self, PARAMETERS)
         named = value(self, "model")
         model = find_model(named) if named else model_of(read_manifest(policy_path(value(self, "policy"))).robot)
-        self._plant = Plant(model, value(self, "gravity_compensation"))
+        self._plant = Plant(model, value(self, "gravity_compensation"), read_draw(value(self, "draw")))
         names = self._plant.joint_names
         self._state_order = self._order("joint_order")
         self._command_order = np.argsort(self._order("command_order"))
@@ -144,48 +145,52 @@ class PlantNode(Node):
             self._complain(str(error))
 
     def _publish(self) -> None:
-        order, message = self._state_order, self._message
-        self._position[:] = self._plant.position[order]
-        self._velocity[:] = self._plant.velocity[order]
-        self._effort[:] = self._plant.applied[order]
         nanoseconds = time.time_ns() if self._clock is None else round(self._plant.time * 1e9)
-        stamp = message.header.stamp
+        stamp = self._message.header.stamp
         stamp.sec, stamp.nanosec = divmod(nanoseconds, 1_000_000_000)
         if self._clock is not None:
             self._clock.publish(Clock(clock=stamp))
-        self._states.publish(message)
         if self._plant.floating_base:
-            self._publish_base(stamp)
+            if self._published % self._truth_every == 0:
+                self._publish_truth(stamp)
+            self._published += 1
+        age = self._plant.measure()
+        if age is None:  # the measurement is lost, or still on its way
+            return
+        order, measured = self._state_order, self._plant.measured
+        self._position[:] = measured.position[order]
+        self._velocity[:] = measured.velocity[order]
+        self._effort[:] = self._plant.applied[order]
+        stamp.sec, stamp.nanosec = divmod(nanoseconds - round(age * 1e9), 1_000_000_000)
+        self._states.publish(self._message)
+        if self._plant.floating_base:
+            self._publish_imu(stamp)
 
-    def _publish_base(self, stamp: Time) -> None:
-        message, (orientation, turning, force) = self._imu, self._plant.imu
+    def _publish_imu(self, stamp: Time) -> None:
+        message, measured, force = self._imu, self._plant.measured, self._plant.specific_force
         message.header.stamp = stamp
         q, w, f = message.orientation, message.angular_velocity, message.linear_acceleration
-        q.w, q.x, q.y, q.z = orientation.tolist()
-        w.x, w.y, w.z = turning.tolist()
+        q.w, q.x, q.y, q.z = measured.orientation_wxyz.tolist()
+        w.x, w.y, w.z = measured.angular_velocity.tolist()
         if force is not None:
             f.x, f.y, f.z = force.tolist()
         self._imus.publish(message)
-        if self._published % self._truth_every == 0:
-            self._publish_truth(message)
-        self._published += 1
 
-    def _publish_truth(self, imu: Imu) -> None:
-        pose, velocity = PoseStamped(), TwistStamped()
-        pose.header.stamp = velocity.header.stamp = imu.header.stamp
+    def _publish_truth(self, stamp: Time) -> None:
+        pose, velocity, base = PoseStamped(), TwistStamped(), self._plant.base
+        pose.header.stamp = velocity.header.stamp = stamp
         pose.header.frame_id, velocity.header.frame_id = WORLD_FRAME, BASE_FRAME
-        at, going = pose.pose.position, velocity.twist.linear
-        at.x, at.y, at.z = self._plant.base_position.tolist()
-        going.x, going.y, going.z = self._plant.heading_velocity.tolist()
-        pose.pose.orientation = imu.orientation
-        velocity.twist.angular.z = imu.angular_velocity.z
+        at, turned, going = pose.pose.position, pose.pose.orientation, velocity.twist.linear
+        at.x, at.y, at.z, turned.w, turned.x, turned.y, turned.z = base.pose.tolist()
+        going.x, going.y, going.z = base.heading_velocity.tolist()
+        velocity.twist.angular.z = float(base.turning[2])
         self._base_poses.publish(pose)
         self._base_velocities.publish(velocity)
 
     def _imu_message(self) -> Imu:
         message = Imu()
         message.header.frame_id = BASE_FRAME
-        if self._plant.imu.linear_acceleration is None:
+        if self._plant.specific_force is None:
             message.linear_acceleration_covariance[0] = -1.0  # sensor_msgs/Imu: not measured
         return message
 
@@ -204,22 +209,9 @@ class PlantNode(Node):
             self._complaint = text
 
 
-def run(make_node: Callable[[], PlantNode], args: Sequence[str] | None = None) -> int:
-    """Runs a plant until SIGINT or SIGTERM. Returns the exit status."""
-    stop = start_ros(args)
-    try:
-        node = make_node()
-    except DdpgRobotError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    with serving(node), steady_memory():
-        node.run(stop)
-    return 0
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the executable."""
-    return run(PlantNode, args)
+    return run_node(PlantNode, args)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,22 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
+from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+
+from ddpg_robot.errors import DdpgRobotError
+from ddpg_robot_ros.realtime import ask_for_short_slices
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11 on
 
 EFFORT_TOPIC = "effort_controller/commands"
 GUARDED_TOPIC = "policy/commands"
@@ -197,6 +204,35 @@ class BackgroundExecutor:
                 self._node.get_logger().error(f"request refused: {error}")
 
 
+class Bystander:
+    """A node beside a deployment, in a context of its own, with a thread that serves it; a context manager.
+
+    Args:
+        name: of the node.
+        namespace: ROS namespace of the deployment.
+        domain: ROS domain; None for the environment's.
+
+    Attributes:
+        node: the node.
+    """
+
+    def __init__(self, name: str, namespace: str = "", domain: int | None = None) -> None:
+        avoid_shared_memory()
+        self._context = Context()
+        rclpy.init(args=[], context=self._context, domain_id=domain)
+        self.node = Node(name, context=self._context, namespace=namespace.strip("/"), use_global_arguments=False)
+        self._executor = BackgroundExecutor(self.node)
+
+    def __enter__(self) -> Self:
+        self._executor.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._executor.stop()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+
 @contextmanager
 def steady_memory() -> Iterator[None]:
     """Keeps the garbage collector out of ticks: what exists is frozen, and a loop collects when it has time to."""
@@ -227,6 +263,7 @@ def start_ros(args: Sequence[str] | None) -> StopSignal:
         args: command line with ``--ros-args``; None for the process's own.
     """
     avoid_shared_memory()
+    ask_for_short_slices()  # before the middleware starts its threads
     rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return StopSignal()
@@ -243,3 +280,16 @@ def serving(node: Node) -> Iterator[BackgroundExecutor]:
         executor.stop()
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def run_node(make_node: Callable[[], Any], args: Sequence[str] | None) -> int:
+    """Makes a node and lets its ``run(stop)`` have this thread until SIGINT or SIGTERM. Returns the exit status."""
+    stop = start_ros(args)
+    try:
+        node = make_node()
+    except DdpgRobotError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with serving(node), steady_memory():
+        node.run(stop)
+    return 0

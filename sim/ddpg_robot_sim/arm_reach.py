@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import mujoco
@@ -12,6 +13,7 @@ from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.observation import observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
+from ddpg_robot_sim.randomization import Randomization
 from ddpg_robot_sim.rewards import reach_reward
 
 # Targets: a box of 40 x 60 x 45 cm before the arm, base frame, m.
@@ -45,15 +47,21 @@ class ArmReach(RobotTask):
         control_mode: ``effort`` or ``pd``.
         gravity_compensated: False leaves the arm's weight to the policy.
         render_mode: ``rgb_array`` or None.
+        randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
 
-    Reset options: ``target`` ``(3,)`` m; ``joint_position`` ``(7,)`` rad; ``keep_pose`` True goes on from where the arm is.
+    Reset options: ``target`` ``(3,)`` m; ``joint_position`` ``(7,)`` rad; ``keep_pose`` True goes on from where the arm is;
+    ``draw`` is a former episode's ``info["randomization"]``, whose robot comes again.
     """
 
     agent_settings: ClassVar[dict[str, Any]] = {"gamma": 0.97, "n_step": 3, "smoothness": 0.1}
     """What an agent should take over: the end is about millimetres and 1.3 s ahead, and torque that alternates ruins gears."""
 
     def __init__(
-        self, control_mode: str = "effort", gravity_compensated: bool = True, render_mode: str | None = None
+        self,
+        control_mode: str = "effort",
+        gravity_compensated: bool = True,
+        render_mode: str | None = None,
+        randomization: str | Mapping[str, Any] | Randomization = "off",
     ) -> None:
         if control_mode not in ("effort", "pd"):
             raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
@@ -77,7 +85,7 @@ class ArmReach(RobotTask):
             scale = TARGET_RANGE if gravity_compensated else TARGET_RANGE_UNCOMPENSATED
         scaling = (np.zeros(robot.n_joints), scale)
         interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, TARGET), TARGET)
-        super().__init__(model, interface, scaling, control_mode == "pd", render_mode)
+        super().__init__(model, interface, scaling, control_mode == "pd", render_mode, randomization)
         self._steps = round(EPISODE_SECONDS / control.period)
         self._hold_steps = round(HOLD_SECONDS / control.period)
         self._site = model.site("hand").id
@@ -103,10 +111,11 @@ class ArmReach(RobotTask):
             self._safety.reset()
         self.command.values[:] = options.get("target", target)
         self.data.mocap_pos[self._mocap] = self.command.values
+        drawn = self.draw_robot(options)
         mujoco.mj_forward(self.model, self.data)
         self.read_state()
         self._step = self._held = 0
-        return self.observe(), self._info(self._distance(), limit_hit=False)
+        return self.observe(), {**self._info(self._distance(), limit_hit=False), **drawn}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         last_effort = self.effort / self._effort_limit
@@ -114,7 +123,7 @@ class ArmReach(RobotTask):
         self._step += 1
         distance = self._distance()
         self._held = self._held + 1 if distance <= SUCCESS_DISTANCE else 0
-        position, velocity = self.state.position, self.state.velocity / self._velocity_limit
+        position, velocity = self.truth.position, self.truth.velocity / self._velocity_limit
         effort = self.effort / self._effort_limit
         posture = (position - self.home) / self._half_range
         reward = reach_reward(distance, velocity, effort, effort - last_effort, posture)

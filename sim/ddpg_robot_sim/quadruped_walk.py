@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import mujoco
@@ -12,6 +14,7 @@ from ddpg_robot.kinematics import in_heading_frame, rotation_matrix
 from ddpg_robot.observation import observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
+from ddpg_robot_sim.randomization import PRESETS, Randomization
 from ddpg_robot_sim.rewards import walk_reward
 
 # Forward and left m/s, yaw rate rad/s. The unit is that of the first two; ROS gives them as geometry_msgs/Twist.
@@ -40,6 +43,12 @@ TARGET_RANGE = np.full(12, 0.4)
 LEGS = ("FL", "FR", "RL", "RR")
 KP, KD = (60.0,) * 12, (2.0,) * 12
 
+# What randomisation means for 15 kg on four legs; the other ranges are those of every robot.
+HEAVIER = {
+    "default": {"payload": (0.0, 1.5), "push_impulse": (0.0, 5.0)},
+    "strong": {"payload": (0.0, 3.0), "push_impulse": (0.0, 15.0)},
+}
+
 
 class QuadrupedWalk(RobotTask):
     """Walk at the commanded velocity for 20 s. Success: no fall.
@@ -51,8 +60,10 @@ class QuadrupedWalk(RobotTask):
         control_mode: ``effort`` or ``pd``.
         commands: ``forward``, 0 to 1 m/s, or ``omni``, also sideways and turning.
         render_mode: ``rgb_array`` or None.
+        randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
 
-    Reset options: ``command`` ``(3,)`` m/s, m/s, rad/s, for the whole episode; ``soft_start`` bool.
+    Reset options: ``command`` ``(3,)`` m/s, m/s, rad/s, for the whole episode; ``soft_start`` bool; ``draw`` is a former
+    episode's ``info["randomization"]``, whose robot comes again.
     """
 
     agent_settings: dict[str, Any]
@@ -60,7 +71,17 @@ class QuadrupedWalk(RobotTask):
     judged_by: ClassVar[tuple[str, ...]] = ("return_mean",)
     """What makes an actor the best: success alone is had by standing still."""
 
-    def __init__(self, control_mode: str = "effort", commands: str = "forward", render_mode: str | None = None) -> None:
+    presets: ClassVar[dict[str, Randomization]] = {
+        name: replace(ranges, **HEAVIER.get(name, {})) for name, ranges in PRESETS.items()
+    }
+
+    def __init__(
+        self,
+        control_mode: str = "effort",
+        commands: str = "forward",
+        render_mode: str | None = None,
+        randomization: str | Mapping[str, Any] | Randomization = "off",
+    ) -> None:
         if control_mode not in ("effort", "pd"):
             raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
         if commands not in COMMANDS:
@@ -80,7 +101,7 @@ class QuadrupedWalk(RobotTask):
             self.agent_settings = {"gamma": 0.98, "n_step": 3, "smoothness": 0.05}
         command = COMMANDS[commands]
         interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, command), command)
-        super().__init__(model, interface, scaling, False, render_mode)
+        super().__init__(model, interface, scaling, False, render_mode, randomization)
         self.camera = "follow"
         self._stand = stand
         self._steps = round(EPISODE_SECONDS / control.period)
@@ -107,6 +128,7 @@ class QuadrupedWalk(RobotTask):
         heading = self.np_random.uniform(-np.pi, np.pi)
         self.data.qpos[3:7] = (np.cos(heading / 2), 0.0, 0.0, np.sin(heading / 2))
         self.data.qvel[:6] = self.np_random.uniform(-START_SPEED, START_SPEED, 6)
+        drawn = self.draw_robot(options)
         mujoco.mj_forward(self.model, self.data)
         self.data.qpos[2] -= self._foot_heights().min()  # the lowest foot touches the floor
         mujoco.mj_forward(self.model, self.data)
@@ -118,27 +140,28 @@ class QuadrupedWalk(RobotTask):
         self.read_state()
         self._step = 0
         self._errors[:] = 0.0
-        return self.observe(), self._info(fallen=False, limit_hit=False)
+        return self.observe(), {**self._info(fallen=False, limit_hit=False), **drawn}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         last_effort, last_feet = self.effort / self._effort_limit, self.data.geom_xpos[self._feet, :2].copy()
         verdict = self.run_action(action)
         self._step += 1
         effort = self.effort / self._effort_limit
-        velocity = in_heading_frame(self.data.qvel[:3], self.state.orientation_wxyz)
-        turn = float(self.state.angular_velocity[2])
+        truth = self.truth
+        velocity = in_heading_frame(self.data.qvel[:3], truth.orientation_wxyz)
+        turn = float(truth.angular_velocity[2])
         asked = self.command.values
         error, turn_error = asked[:2] - velocity[:2], float(asked[2] - turn)
         reward = walk_reward(
             velocity_error=error,
             turn_error=turn_error,
             bounce=float(velocity[2]),
-            sway=self.state.angular_velocity[:2],
-            lean=rotation_matrix(self.state.orientation_wxyz)[2, :2],
+            sway=truth.angular_velocity[:2],
+            lean=rotation_matrix(truth.orientation_wxyz)[2, :2],
             height_error=float(self.data.qpos[2] - HEIGHT),
             effort=effort,
             effort_change=effort - last_effort,
-            sprawl=(self.state.position - self._stand)[::3],
+            sprawl=(truth.position - self._stand)[::3],
             foot_height=self._foot_heights(),
             foot_speed=np.linalg.norm(self.data.geom_xpos[self._feet, :2] - last_feet, axis=1)
             / self.interface.control.period,

@@ -152,6 +152,20 @@ def test_a_policy_for_another_robot_is_not_evaluated(refused: Refused, policy_fi
     assert "robot.name of task" in line
 
 
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("mild", "valid choices: default, off, strong"),
+        ('{"link_mass": [-1, 1]}', "link_mass: found (-1.0, 1.0)"),
+        ('{"wind": [0, 1]}', "unknown key wind"),
+    ],
+)
+def test_a_randomization_that_cannot_be_is_refused(refused: Refused, setting: str, complaint: str) -> None:
+    pytest.importorskip("mujoco")
+    for words in (("evaluate", "arm_reach_pd"), ("train", "arm_reach")):
+        assert complaint in refused(*words, "--task-option", f"randomization={setting}")
+
+
 def test_a_directory_that_is_no_run_is_neither_evaluated_nor_exported_nor_reported(
     refused: Refused, tmp_path: Path
 ) -> None:

@@ -75,3 +75,32 @@ def test_inspect_and_verify_read_a_policy_back(call, policy_file: Path) -> None:
     done = call("verify", policy_file)
     assert done.returncode == 0
     assert "ok" in done.stdout
+
+
+def test_evaluate_puts_a_policy_on_other_robots_and_keeps_what_they_were(call, tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    evaluate = ("evaluate", "arm_reach_pd", "--episodes", "2", "--out", "result.json")
+    assert call(*evaluate).returncode == 0
+    plain = json.loads((tmp_path / "result.json").read_text())["per_episode"]
+    assert call(*evaluate, "--task-option", "randomization=default").returncode == 0
+    drawn = json.loads((tmp_path / "result.json").read_text())["per_episode"]
+    assert [row["target"] for row in drawn] == [row["target"] for row in plain]
+    assert "randomization" not in plain[0]
+    assert drawn[0]["randomization"]["payload"] > 0
+    assert drawn[0]["randomization"] != drawn[1]["randomization"]
+
+
+def test_a_randomised_run_says_from_what_its_robots_were_drawn(call, tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    pytest.importorskip("torch")
+    words = ("train", "arm_reach", "--steps", "300", "--set", "actor_hidden=[8]", "--set", "critic_hidden=[8]")
+    ranges = '{"payload": [0.5, 1.0], "curriculum": 0.5}'
+    done = call(*words, "--task-option", f"randomization={ranges}", "--out", "run", "--eval-every", "1000000")
+    assert done.returncode == 0, done
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]
+    assert settings["task_kwargs"]["randomization"] == json.loads(ranges)
+    task = json.loads((tmp_path / "run" / "task.json").read_text())
+    assert task["randomization"]["payload"] == [0.5, 1.0]
+    assert task["randomization"]["link_mass"] == [1.0, 1.0]
+    done = call("evaluate", "run", "--episodes", "1", "--json", "--task-option", "randomization=off")
+    assert done.returncode == 0, done

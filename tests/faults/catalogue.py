@@ -13,9 +13,11 @@ from typing import Literal
 
 import numpy as np
 from faults.rig import Alter, Outcome, Rig
+from ros.robot import WAIT_S
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
+from ddpg_robot_ros.processes import wait_until
 from ddpg_robot_ros.transport import COMMAND_QOS, GUARDED_TOPIC
 
 Must = Literal["goes on", "trips", "guard damps", "stops", "goes on or trips"]
@@ -29,6 +31,8 @@ MUST = {
 LONGEST_HELD = 6.0  # periods: 3, and the guard's timeout of 3
 HOUR = 3600
 NETWORK_LINK = "faulty0"
+LEASE_S = 2
+"""How long DDS remembers a participant that it does not hear, across that link; its default is 20 s."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,15 @@ def mended_network(rig: Rig) -> None:
     subprocess.run(["ip", "link", "set", NETWORK_LINK, "up"], check=True)
 
 
+def discovered_anew(rig: Rig) -> None:
+    def policies() -> int:
+        return rig.node.count_publishers(GUARDED_TOPIC)
+
+    assert wait_until(lambda: policies() == 0, WAIT_S), "the lease did not run out"
+    mended_network(rig)
+    assert wait_until(lambda: policies() == 1, WAIT_S), "the policy node was not discovered again"
+
+
 def _state(name: str, make: Callable[[np.random.Generator], Alter], must: Must = "trips", within: float = 4.0) -> Fault:
     return Fault(name, must, None if must == "goes on" else within, on_the_wire(make), mended)
 
@@ -299,5 +312,6 @@ CLOCK_FAULTS = (
 )
 NETWORK_FAULTS = (
     Fault("the network between policy and guard is cut for 1 s", "guard damps", 1.0, cut, mended_network, seconds=1.0),
+    Fault("the same for longer than discovery lasts", "guard damps", 1.0, cut, discovered_anew, seconds=2 * LEASE_S),
 )
 ALL_FAULTS = (*FAULTS, *CLOCK_FAULTS, *NETWORK_FAULTS)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from faults.catalogue import NETWORK_FAULTS, NETWORK_LINK
+from faults.catalogue import LEASE_S, NETWORK_FAULTS, NETWORK_LINK
 from faults.rig import Rig
 from faults.test_faults import trials
 from ros.robot import WAIT_S
@@ -15,9 +16,21 @@ from ros.robot import WAIT_S
 from ddpg_robot.policy import read_manifest
 from ddpg_robot_ros.processes import wait_until
 
+PROFILE = f"""<?xml version="1.0" encoding="UTF-8" ?>
+<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
+  <participant profile_name="short lease" is_default_profile="true"><rtps><builtin><discovery_config>
+    <leaseDuration><sec>{LEASE_S}</sec></leaseDuration>
+    <leaseAnnouncement><sec>0</sec><nanosec>500000000</nanosec></leaseAnnouncement>
+  </discovery_config></builtin></rtps></participant>
+</profiles>
+"""
+
 
 def main(policy: str, name: str, count: str) -> None:
     """Prints the outcomes as JSON."""
+    profile = Path(policy).with_name("short_lease.xml")
+    profile.write_text(PROFILE)
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
     with subprocess.Popen(["unshare", "--net", "sleep", "infinity"]) as other_side:
         try:
             connect(other_side.pid)

@@ -20,26 +20,29 @@ class Results:
     """Outcomes by fault.
 
     Args:
-        trials: of each fault.
+        file: JSON file that takes the figures of every fault at once, beside those of other faults that it has; with it
+            goes the table of docs/safety.md. None: nowhere.
     """
 
-    def __init__(self, trials: int) -> None:
-        self._trials = trials
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
         self._outcomes: dict[str, list[Outcome]] = {}
 
     def add(self, fault: Fault, outcomes: list[Outcome]) -> None:
-        """Keeps the outcomes of a fault."""
+        """Keeps the outcomes of a fault, and publishes them."""
         self._outcomes[fault.name] = outcomes
+        if self._file is not None:
+            self._publish(self._file, fault)
 
     def disorder(self, fault: Fault) -> int:
         """Trials of a fault in which something else happened than must, or later."""
         return sum(not fault.in_order(outcome) for outcome in self._outcomes[fault.name])
 
-    def publish(self, file: Path) -> None:
-        """Writes the figures to a JSON file and the table to docs/safety.md."""
-        rows = {fault.name: self._row(fault) for fault in ALL_FAULTS if fault.name in self._outcomes}
+    def _publish(self, file: Path, fault: Fault) -> None:
+        rows = json.loads(file.read_text())["faults"] if file.exists() else {}
+        rows[fault.name] = self._row(fault)
         machine = f"{platform.machine()}, {os.cpu_count()} cores"
-        result = {"machine": machine, "period_ms": 20.0, "trials": self._trials, "faults": rows}
+        result = {"machine": machine, "period_ms": 20.0, "faults": rows}
         file.write_text(json.dumps(result, indent=1) + "\n")
         before, _, rest = PAGE.read_text().partition(BEGIN)
         PAGE.write_text(before + BEGIN + table(result) + END + rest.partition(END)[2])
@@ -49,6 +52,7 @@ class Results:
         reactions = [outcome.reaction for outcome in outcomes]
         calm = fault.must == "goes on"
         return {
+            "trials": len(outcomes),
             "reaction_p50": None if calm else round(float(np.median(reactions)), 2),
             "reaction_max": None if calm else round(max(reactions), 2),
             "held_max": round(max(outcome.held for outcome in outcomes), 2),
@@ -70,5 +74,5 @@ def table(result: dict[str, Any]) -> str:
             times = [row["reaction_p50"], row["reaction_max"], row["held_max"]]
             shown = ["" if one is None else f"{one:.1f}" for one in times]
             cells = [fault.name, MUST[fault.must], *shown, f"{row['largest_effort']:.0%}".replace("%", " %")]
-            lines.append(f"| {' | '.join(cells)} | {row['not_as_it_must']} of {result['trials']} |")
+            lines.append(f"| {' | '.join(cells)} | {row['not_as_it_must']} of {row['trials']} |")
     return "\n".join(lines) + "\n"

@@ -37,11 +37,8 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results() -> Iterator[Results]:
-    kept = Results(TRIALS)
-    yield kept
-    if "FAULT_RESULTS" in os.environ:
-        kept.publish(Path(os.environ["FAULT_RESULTS"]))
+def results() -> Results:
+    return Results(Path(os.environ["FAULT_RESULTS"]) if "FAULT_RESULTS" in os.environ else None)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
@@ -76,6 +78,20 @@ class Measured(Drift):
         return *rest, {**info, "is_success": False, "metrics": {"place_m": self.position}}
 
 
+class Harder(Drift):
+    """The same, which asks how far the training is."""
+
+    told: ClassVar[list[float]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.training_progress = 1.0
+
+    def reset(self, *, seed=None, options=None):
+        self.told.append(self.training_progress)
+        return super().reset(seed=seed, options=options)
+
+
 class Forever(Drift):
     """The same without any end."""
 
@@ -86,6 +102,7 @@ class Forever(Drift):
 
 
 gymnasium.register("learn_test/Forever-v0", Forever)
+gymnasium.register("learn_test/Harder-v0", Harder, max_episode_steps=30)
 gymnasium.register("learn_test/Drift-v0", Drift, max_episode_steps=30)
 gymnasium.register("learn_test/Measured-v0", Measured, max_episode_steps=30)
 gymnasium.register("learn_test/Spaces-v0", Spaces, max_episode_steps=30)

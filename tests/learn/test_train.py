@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import learn_envs  # noqa: F401  (registers the tasks)
+import learn_envs
 import numpy as np
 import pytest
 
@@ -52,6 +52,17 @@ def test_a_run_leaves_the_files_that_it_promises(tmp_path):
     assert (task["observation_size"], task["action_size"], task["interface"]) == (2, 1, None)
     evaluation = json.loads((out / "evaluation.json").read_text())
     assert evaluation["episodes"] == len(evaluation["per_episode"]) == 3
+
+
+def test_a_task_that_grows_harder_is_told_how_far_the_training_is_and_evaluated_at_its_hardest(tmp_path):
+    learn_envs.Harder.told.clear()
+    train(config(tmp_path / "run", "learn_test/Harder-v0", steps=200, eval_every=10**6))
+    told = learn_envs.Harder.told
+    learning, final = told[:-3], told[-3:]  # final_eval_episodes
+    assert learning[0] == 0.0
+    assert learning == sorted(learning)
+    assert 0.7 < learning[-1] < 1.0
+    assert set(final) == {1.0}
 
 
 def test_a_training_leaves_the_processs_arithmetic_as_it_was(tmp_path):

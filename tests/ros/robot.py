@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -34,6 +38,21 @@ def started(
     """A node of this package, or another module with dots in its name, in a process of its own."""
     name = module if "." in module else f"ddpg_robot_ros.{module}"
     return NodeProcess(module, ["-m", name, *ros_arguments(parameters, remaps)], environment)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(one) for one in text.split()]
+
+
+def alive(pid: int) -> bool:
+    """True while a process has not ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 class RobotDouble(Operator):
@@ -123,3 +142,10 @@ class RobotDouble(Operator):
 
     def _on_command(self, message: Float64MultiArray) -> None:
         self.commands.append((time.monotonic(), np.array(message.data)))
+
+
+def set_parameter(robot: Operator, node: str, name: str, value: object) -> str:
+    """Sets a node's parameter; returns why it was refused, empty where it was not."""
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    (result,) = robot.call(SetParameters, f"{node}/set_parameters", request).results
+    return "" if result.successful else result.reason

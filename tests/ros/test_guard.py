@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.publisher import Publisher
-from ros.robot import WAIT_S, RobotDouble, started
+from ros.robot import WAIT_S, RobotDouble, set_parameter, started
 from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.spec import PolicyManifest
 from ddpg_robot_ros.processes import wait_until
+from ddpg_robot_ros.transport import COMMAND_QOS
 
 EFFORT = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0]
 COMMAND_PERIOD_S = 0.01
@@ -31,14 +32,16 @@ class Guarded(RobotDouble):
     policy: Publisher
 
     @contextmanager
-    def commanded(self, effort: list[float] | bytes, period: float = COMMAND_PERIOD_S) -> Iterator[None]:
+    def commanded(
+        self, effort: list[float] | bytes, period: float = COMMAND_PERIOD_S, publisher: Publisher | None = None
+    ) -> Iterator[None]:
         """Sends an effort, or bytes that may be none, 100 times a second."""
         ending = threading.Event()
         message = effort if isinstance(effort, bytes) else Float64MultiArray(data=effort)
 
         def run() -> None:
             while not ending.wait(period):
-                self.policy.publish(message)
+                (publisher or self.policy).publish(message)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -130,6 +133,23 @@ def test_two_publishers_are_refused_until_one_is_left_and_the_guard_is_rearmed(l
         live.node.destroy_publisher(rival)
         assert wait_until(lambda: live.trigger("effort_guard/rearm").success, WAIT_S)
         assert live.hears_exactly(EFFORT)
+
+
+def test_of_two_publishers_one_is_chosen_by_its_topic_while_the_guard_runs(
+    live: Guarded,
+) -> None:
+    other = [-effort for effort in EFFORT]
+    rival = live.node.create_publisher(Float64MultiArray, "policy_b/commands", COMMAND_QOS)
+    with live.commanded(EFFORT), live.commanded(other, publisher=rival):
+        assert live.hears_exactly(EFFORT)
+        assert set_parameter(live, "effort_guard", "commands", "policy_b/commands") == ""
+        assert live.hears_exactly(other)
+        assert all(effort.tolist() in (other, live.damping.tolist()) for effort in live.efforts(0.3))
+        assert "topic name" in set_parameter(live, "effort_guard", "commands", "no topic")
+        assert "only 'commands'" in set_parameter(live, "effort_guard", "effort_scale", 0.5)
+        assert set_parameter(live, "effort_guard", "commands", "policy/commands") == ""
+        assert live.hears_exactly(EFFORT)
+    live.node.destroy_publisher(rival)
 
 
 def test_a_successor_may_command_while_its_killed_forerunner_is_still_in_the_graph(live: Guarded) -> None:

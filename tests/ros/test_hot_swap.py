@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import GetParameters, SetParameters
-from ros.robot import PATIENT, WAIT_S, RobotDouble
+from rcl_interfaces.srv import GetParameters
+from ros.robot import PATIENT, WAIT_S, RobotDouble, set_parameter
 from ros.spring_policy import write_spring_policy
 from sensor_msgs.msg import JointState
 
@@ -34,10 +33,7 @@ class Swapped(RobotDouble):
 
     def swap_to(self, policy: Path | str) -> str:
         """Sets the parameter; returns why it was refused, empty where it was not."""
-        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=str(policy))
-        request = SetParameters.Request(parameters=[Parameter(name="policy", value=value)])
-        (result,) = self.call(SetParameters, "policy_node/set_parameters", request).results
-        return "" if result.successful else result.reason
+        return set_parameter(self, "policy_node", "policy", str(policy))
 
     def policy_parameter(self) -> str:
         answer = self.call(GetParameters, "policy_node/get_parameters", GetParameters.Request(names=["policy"]))

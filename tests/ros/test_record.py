@@ -57,10 +57,10 @@ def test_a_policy_that_raised_and_one_that_hung_replay_with_their_trips(
 ) -> None:
     settings = {**PATIENT, "stall_periods": 20.0}
     node = start("faults.faulty_policy_node", policy=str(spring), autostart=True, record=str(tmp_path), **settings)
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
+    for number, reason in ((signal.SIGUSR1, "asked to fail"), (signal.SIGUSR2, "ms late")):
         robot.puts_in_control(TARGET)
         os.kill(node.pid, number)
-        assert robot.reports("tripped")
+        assert robot.reports(reason)
         assert wait_until(lambda: robot.trigger("policy_node/rearm").success, WAIT_S)
     assert node.end() == 0
     with Recording(one_file(tmp_path)) as recording:

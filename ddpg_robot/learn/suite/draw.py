@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ddpg_robot.errors import MissingExtraError, mismatch
 from ddpg_robot.learn.suite.collect import CURVE_POINTS
 from ddpg_robot.learn.suite.published import PUBLISHED, published
 from ddpg_robot.learn.suite.table import main_score
+from ddpg_robot.plot import COLOURS, new_figure, tidy
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a600", "#777777", "#5b2a86")
-"""Of this benchmark and of those beside it (the first six are Okabe and Ito's, which colour-blind people tell apart)."""
 LINES = ("#000000", "#888888", "#cc8800", "#aa3377")
 """Colours of published figures."""
 PANEL = (3.7, 2.7)
@@ -51,16 +49,6 @@ def draw(result: dict[str, Any], beside: list[dict[str, Any]], path: Path) -> No
     figure.savefig(path)
 
 
-def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure of a size in inches. Raises MissingExtraError where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        hint = 'pip install "ddpg-robot[bench]"'
-        raise MissingExtraError(mismatch("picture", "no matplotlib", "extra bench", hint=hint)) from error
-    return Figure((width, height), dpi=120, layout="constrained")
-
-
 def _panel(axes: Any, name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Draws one task; returns text of the legend -> line."""
     from matplotlib.ticker import EngFormatter, PercentFormatter
@@ -88,9 +76,7 @@ def _panel(axes: Any, name: str, results: list[dict[str, Any]]) -> dict[str, Any
     else:
         axes.set_ylabel("return")
     axes.set_xlim(left=0)
-    axes.grid(alpha=0.3, lw=0.5)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    tidy(axes)
     return handles
 
 

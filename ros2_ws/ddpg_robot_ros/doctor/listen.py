@@ -8,12 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
-from rclpy.context import Context
 from rclpy.duration import Infinite
-from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
     LivelinessPolicy,
@@ -35,10 +32,9 @@ from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_TOPIC,
     STATE_QOS,
-    BackgroundExecutor,
+    Bystander,
     MessageWait,
     Newest,
-    avoid_shared_memory,
 )
 
 DISCOVERY_S = 5.0
@@ -64,8 +60,8 @@ class Interrupted(Exception):  # noqa: N818 - no error: somebody pressed Ctrl-C
     """The user wants to end."""
 
 
-class Listener:
-    """A node of its own context that listens; a context manager.
+class Listener(Bystander):
+    """Who listens; a context manager.
 
     Args:
         floating_base: listen to the IMU too.
@@ -80,31 +76,17 @@ class Listener:
     """
 
     def __init__(self, floating_base: bool, namespace: str, stopped: Callable[[], bool]) -> None:
-        avoid_shared_memory()
-        self._context = Context()
-        rclpy.init(args=[], context=self._context)
-        namespace = namespace.strip("/")
-        self.node = Node("doctor", context=self._context, namespace=namespace, use_global_arguments=False)
+        super().__init__("doctor", namespace)
         self._stopped = stopped
         self._joint_input = Newest(self.node, JointState, "joint_states", EVERY_QOS, raw=True)
         self._imu_input = Newest(self.node, Imu, "imu", EVERY_QOS, raw=True) if floating_base else None
         self._effort_input = Newest(self.node, Float64MultiArray, EFFORT_TOPIC, STATE_QOS, raw=True)
         self._urdf_input = Newest(self.node, String, "robot_description", LATCHED_QOS, raw=True)
         self._wait = MessageWait(self.node, self._joint_input)
-        self._executor = BackgroundExecutor(self.node)
         self._description: bytes | None = None
         self.joints: list[JointMessage] = []
         self.imu: list[ImuMessage] = []
         self.commands = self.oversized = 0
-
-    def __enter__(self) -> Listener:
-        self._executor.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._executor.stop()
-        self.node.destroy_node()
-        self._context.try_shutdown()
 
     def listen(self, seconds: float) -> None:
         """Waits until the robot shows itself, and collects for `seconds`.

@@ -1,0 +1,202 @@
+"""One measurement of a loop: a deployment that drives the simulated arm, and a bare loop beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpg_robot.errors import mismatch
+from ddpg_robot_ros.benchmark.guard_latency import GuardLatency
+from ddpg_robot_ros.console import Operator
+from ddpg_robot_ros.deploy import discovery
+from ddpg_robot_ros.processes import Deployment, NodeProcess, ProcessFailedError, wait_until
+from ddpg_robot_ros.realtime import Realtime
+from ddpg_robot_ros.timing import COLUMNS, percentiles
+
+START_WAIT_S = 60.0
+WARM_UP_S = 1.0
+LATENCY_S = 10.0
+"""Longest time that the guard is listened to, s."""
+POLICY_NODE = "ddpg_robot_ros.policy_node"
+ORDINARY = Realtime()
+# A trip would end inference and flatter the figures: old states are measured here, not judged.
+PARAMETERS = {
+    "shutdown_damping": 0.0,
+    "state_timeout_periods": 100.0,
+    "stall_periods": 1000.0,
+    "guard_timeout_periods": 1000.0,
+}
+GUARD_PARAMETERS = {"shutdown_damping": 0.0, "state_timeout_periods": 100.0, "timeout_periods": 100.0}
+HOG = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\nwhile True: pass"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a loop is measured with."""
+
+    module: str = POLICY_NODE
+    """Module of the policy node."""
+    guard: bool = False
+    """The effort guard stands in between."""
+    realtime: Realtime = ORDINARY
+    """Of the loop's thread; the bare loop's has the same processors and a priority one higher."""
+    hog: bool = False
+    """One process per processor does nothing but compute."""
+    record: bool = False
+    """The node records every tick, into a temporary directory."""
+    yardstick: bool = False
+    """The bare loop does a fixed piece of work in every tick."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A process's processor time over a stretch of time."""
+
+    process: NodeProcess
+    began: float
+    used: float
+
+    @classmethod
+    def open(cls, process: NodeProcess) -> _Window:
+        return cls(process, time.monotonic(), process.cpu_seconds())
+
+    def percent(self) -> float:
+        return 100 * (self.process.cpu_seconds() - self.used) / (time.monotonic() - self.began)
+
+
+def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -> dict[str, Any]:
+    """Figures of one loop, and of a bare loop that ran beside it.
+
+    Args:
+        policy: policy file of an arm.
+        rate: ticks per second, a whole multiple of the policy's rate.
+        seconds: duration, s.
+        setting: what is measured.
+
+    Returns:
+        ``loop`` and ``floor``, as `figures` makes them, ``loop`` with ``tripped``. With a guard also ``guard``: latency
+        (p50, p99, p99.9, max of what it adds, s), messages, and cpu_percent.
+    """
+    domain = 1 + os.getpid() % 100
+    environment = {**discovery(simulated=True), "ROS_DOMAIN_ID": str(domain)}
+    os.environ.update(environment)  # the operator's own context reads them too
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        log, floor_log = folder / "loop.npz", folder / "floor.npz"
+        deployment = Deployment(
+            policy,
+            guard=setting.guard,
+            rate=rate,
+            policy_parameters={"timing_log": str(log), **_parameters(setting.realtime), **PARAMETERS},
+            guard_parameters=GUARD_PARAMETERS,
+            environment=environment,
+            policy_module=setting.module,
+            record=folder if setting.record else None,
+        )
+
+        def start(title: str, arguments: list[str]) -> NodeProcess:
+            process = NodeProcess(title, arguments)
+            stack.callback(process.end)
+            return process
+
+        with deployment, Operator(deployment.manifest.robot, domain=domain) as operator:
+            await_start(deployment, operator)
+            guard = _listen(operator, deployment, min(seconds, LATENCY_S)) if setting.guard else None
+            hogs = len(os.sched_getaffinity(0)) if setting.hog else 0
+            for _ in range(hogs):
+                start("hog", ["-c", HOG])
+            bare = "ddpg_robot_ros.benchmark.bare_loop"
+            floor = start("bare loop", ["-m", bare, str(rate), str(floor_log), _floor_settings(setting)])
+            drive(operator, deployment, WARM_UP_S)
+            measured = {"loop": deployment.nodes["policy_node"], "floor": floor}
+            if guard is not None:
+                measured["guard"] = deployment.nodes["effort_guard"]
+            windows = {key: _Window.open(process) for key, process in measured.items()}
+            drive(operator, deployment, seconds)
+            cpu = {key: window.percent() for key, window in windows.items()}
+            floor.end()
+            status = operator.status("control loop")
+        rows = round(seconds * rate)
+        result = {"loop": figures(log, rate, rows, cpu["loop"]), "floor": figures(floor_log, rate, rows, cpu["floor"])}
+        result["loop"]["tripped"] = status is not None and status.message.startswith("tripped")
+        if guard is not None:
+            result["guard"] = {**guard, "cpu_percent": cpu["guard"]}
+        return result
+
+
+def _parameters(realtime: Realtime) -> dict[str, Any]:
+    values = {**asdict(realtime), "cpus": ",".join(map(str, realtime.cpus))}
+    return {f"realtime.{key}": one for key, one in values.items()}
+
+
+def _floor_settings(setting: Setting) -> str:
+    realtime = setting.realtime
+    above = replace(realtime, priority=realtime.priority + 1) if realtime.priority else realtime
+    return json.dumps({**asdict(above), "yardstick": setting.yardstick})
+
+
+def _listen(operator: Operator, deployment: Deployment, seconds: float) -> dict[str, Any]:
+    """What the guard adds, measured before the loop is: whoever listens costs the publishers time."""
+    with GuardLatency(operator.node) as latency:
+        drive(operator, deployment, WARM_UP_S + seconds, latency.read)
+        samples = latency.samples()
+    return {"latency": percentiles(samples), "messages": len(samples)}
+
+
+def await_start(deployment: Deployment, operator: Operator, ended: Callable[[], bool] = lambda: False) -> None:
+    """Waits until the policy node is active and the robot heard, or until `ended`.
+
+    Raises:
+        ProcessFailedError: a process ended by itself, or it takes longer than `START_WAIT_S`.
+    """
+
+    def ready() -> bool:
+        deployment.check()
+        return ended() or (operator.active() and operator.ready() and operator.watch())
+
+    if not wait_until(ready, START_WAIT_S, period=0.1):
+        raise ProcessFailedError(mismatch("policy node", "not active", f"active within {START_WAIT_S:g} s"))
+
+
+def drive(operator: Operator, deployment: Deployment, seconds: float, each: Callable[[], None] = lambda: None) -> None:
+    """Sends a new target every second, so that the arm moves, and calls `each` after it.
+
+    Raises:
+        ProcessFailedError: a process ended by itself.
+    """
+    command = deployment.manifest.command
+    rng = np.random.default_rng(0)
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        deployment.check()
+        operator.send_target(rng.uniform(command.lower, command.upper), command.frame)
+        time.sleep(min(1.0, left))
+        each()
+
+
+def figures(log: Path, rate: float, rows: int, cpu_percent: float) -> dict[str, Any]:
+    """Ticks, lost ticks, percentiles of the last `rows` rows of a timing log."""
+    with np.load(log) as data:
+        columns = {column: data[column][-rows:] for column in COLUMNS}
+    return {**counts(columns["lateness"], rate), "cpu_percent": cpu_percent, **summary(columns)}
+
+
+def counts(lateness: np.ndarray, rate: float) -> dict[str, Any]:
+    """Ticks and lost ticks, also in %."""
+    # A tick that starts a whole period late has missed the deadlines in between.
+    lost = int(np.floor(lateness * rate + 1e-9).clip(min=0).sum())
+    return {"ticks": len(lateness), "lost": lost, "lost_percent": 100 * lost / max(1, len(lateness) + lost)}
+
+
+def summary(columns: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Column -> p50, p99, p99.9, max, s."""
+    return {column: percentiles(samples) for column, samples in columns.items()}
