@@ -21,7 +21,7 @@ from ddpg_robot.learn.evaluate import Act, evaluate_task
 from ddpg_robot.learn.interruption import Interruption
 from ddpg_robot.learn.progress import Metrics, ProgressLine
 from ddpg_robot.learn.replay import Replay
-from ddpg_robot.learn.rollout import Rollout
+from ddpg_robot.learn.rollout import Rollout, is_taught
 from ddpg_robot.learn.rundir import RunDirectory, write_json, writing
 from ddpg_robot.learn.tasks import Task, open_task
 from ddpg_robot.learn.watch import Watch
@@ -82,9 +82,8 @@ class Training:
         self.store = CheckpointStore(run.checkpoints)
         self.agent = agent
         agent_config = agent.config
-        self.replay = Replay(
-            agent_config.replay_capacity, test_task.observation_size, test_task.action_size, agent_config.batch_size
-        )
+        sizes = (test_task.observation_size, test_task.action_size, agent_config.batch_size)
+        self.replay = Replay(agent_config.replay_capacity, *sizes, is_taught(agent_config, test_task))
         names = ["replay", *(f"{name} {i}" for i in range(len(tasks)) for name in ("noise", "warmup"))]
         streams = np.random.SeedSequence(config.seed).spawn(len(names))
         self.rngs = {name: np.random.default_rng(stream) for name, stream in zip(names, streams, strict=True)}
@@ -164,12 +163,17 @@ class Training:
         return over
 
     def _explore(self, rollout: Rollout) -> np.ndarray:
-        """The action to take: random during the warm-up, then the agent's; shape (actions,)."""
+        """The action to take: the teacher's with noise or a random one during the warm-up, then the agent's; (actions,)."""
         config = self.agent.config
-        if self.step < config.warmup_steps:
+        taught = rollout.teach()
+        if self.step < config.warmup_steps and taught is None:
             return rollout.warmup.sample()
-        sigma = annealed(config.noise_sigma, config.noise_sigma_final, self.step / self.config.steps)
-        return self.agent.explore(rollout.observation, rollout.noise.sample(sigma))
+        noise = rollout.noise.sample(
+            annealed(config.noise_sigma, config.noise_sigma_final, self.step / self.config.steps)
+        )
+        if self.step < config.warmup_steps:
+            return np.clip(taught + noise, -1.0, 1.0)
+        return self.agent.explore(rollout.observation, noise)
 
     def _learn(self) -> None:
         config = self.agent.config

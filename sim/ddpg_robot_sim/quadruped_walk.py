@@ -11,18 +11,27 @@ import numpy as np
 
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.kinematics import in_heading_frame, rotation_matrix
-from ddpg_robot.observation import observation_spec
+from ddpg_robot.observation import GAIT_FREQUENCY, observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
 from ddpg_robot_sim.randomization import PRESETS, Randomization
 from ddpg_robot_sim.rewards import walk_reward
+from ddpg_robot_sim.trot import Trot
 
 # Forward and left m/s, yaw rate rad/s. The unit is that of the first two; ROS gives them as geometry_msgs/Twist.
 COMMANDS = {
     "forward": CommandSpec("velocity", "base", 3, "m/s", lower=(0.0, 0.0, 0.0), upper=(1.0, 0.0, 0.0)),
     "omni": CommandSpec("velocity", "base", 3, "m/s", lower=(0.0, -0.3, -0.6), upper=(1.0, 0.3, 0.6)),
 }
-TERMS = ("joint_position", "joint_velocity", "last_effort", "projected_gravity", "base_angular_velocity", "command")
+TERMS = (
+    "joint_position",
+    "joint_velocity",
+    "last_effort",
+    "projected_gravity",
+    "base_angular_velocity",
+    "command",
+    "gait_clock",
+)
 
 # Torque that is held for 20 ms lets the legs ring; joint targets may wait as long, their law runs at every tick.
 CONTROL_PERIOD = {"effort": 0.01, "pd": 0.02}  # s
@@ -39,8 +48,9 @@ START_SPEED = 0.3  # m/s and rad/s
 # What the policy may ask for, mode effort: of the effort limit, around the torque of standing; mode pd: rad around the
 # standing pose.
 EFFORT_SCALE = np.full(12, 0.7)
-TARGET_RANGE = np.full(12, 0.4)
+TARGET_RANGE = np.tile((0.3, 0.6, 0.6), 4)  # hip, thigh, calf
 LEGS = ("FL", "FR", "RL", "RR")
+PARTS = ("hip", "thigh", "calf")
 KP, KD = (60.0,) * 12, (2.0,) * 12
 
 # What randomisation means for 15 kg on four legs; the other ranges are those of every robot.
@@ -109,6 +119,7 @@ class QuadrupedWalk(RobotTask):
         self._feet = np.array([model.geom(f"{leg}_foot").id for leg in LEGS])
         self._foot_radius = float(model.geom_size[self._feet[0], 0])
         self._trunk = [model.geom(name).id for name in ("trunk", "head")]
+        self._teacher = _teacher(model)
         self._step = 0
         self._errors = np.zeros(2)
         self._fixed_command = False
@@ -123,6 +134,9 @@ class QuadrupedWalk(RobotTask):
         super().reset(seed=seed)
         options = options or {}
         mujoco.mj_resetData(self.model, self.data)
+        self.data.time = (
+            self.np_random.integers(500) * self.model.opt.timestep
+        )  # the gait's clock does not begin with us
         self.data.qpos[:] = self._home
         self.data.qpos[self._qpos] += self.np_random.uniform(-START_SPREAD, START_SPREAD, self.model.nu)
         heading = self.np_random.uniform(-np.pi, np.pi)
@@ -175,6 +189,18 @@ class QuadrupedWalk(RobotTask):
             self._new_command()
         return self.observe(), reward, fallen, self._step >= self._steps, info
 
+    def teacher_action(self) -> np.ndarray:
+        """What a scripted trot would do now, ``(12,)`` in [-1, 1]. It knows the true state, and the true velocity."""
+        truth, (offset, scale) = self.truth, self.action_scaling
+        velocity = in_heading_frame(self.data.qvel[:3], truth.orientation_wxyz)
+        velocity[2] = truth.angular_velocity[2]
+        # Its targets are those of the middle of the time for which they will be held.
+        time = self.data.time + self.interface.control.period / 2
+        output = self._teacher.targets(time, self.command.values, velocity)
+        if self.interface.control.mode == "effort":
+            output = KP[0] * (output - truth.position) - KD[0] * truth.velocity
+        return np.clip((output - offset) / scale, -1.0, 1.0)
+
     def _new_command(self) -> None:
         command = self.interface.command
         self.command.values[:] = self.np_random.uniform(command.lower, command.upper)
@@ -196,6 +222,12 @@ class QuadrupedWalk(RobotTask):
             "target": self.command.values.tolist(),
             "metrics": {"speed_error_m_s": float(speed), "turn_error_rad_s": float(turn)},
         }
+
+
+def _teacher(model: mujoco.MjModel) -> Trot:
+    hips, thighs, feet = (model.body_pos[[model.body(f"{leg}_{part}").id for leg in LEGS]] for part in PARTS)
+    weight = float(model.body_mass.sum() * -model.opt.gravity[2])
+    return Trot((hips + thighs)[:, :2], thighs[:, 1], -float(feet[0, 2]), weight, KP[0], KD[0], GAIT_FREQUENCY)
 
 
 def standing_effort(model: mujoco.MjModel) -> np.ndarray:

@@ -26,6 +26,7 @@ def recorded(task: str, rng: np.random.Generator) -> list[dict[str, list[float]]
         for _ in range(5):
             terms = env.step(rng.uniform(-0.3, 0.3, env.model.nu))[0]
             base = {"orientation_wxyz": env.state.orientation_wxyz, "angular_velocity": env.state.angular_velocity}
+            base["stamp"] = np.float64(env.state.stamp)
             pair = {
                 "position": env.state.position,
                 "velocity": env.state.velocity,

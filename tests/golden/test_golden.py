@@ -32,6 +32,7 @@ def test_simulator_reproduces_the_recorded_terms(envs, task, pair):
     env.data.qpos[-env.model.nu :], env.data.qvel[-env.model.nu :] = pair["position"], pair["velocity"]
     if env.state.floating_base:
         env.data.qpos[3:7], env.data.qvel[3:6] = pair["orientation_wxyz"], pair["angular_velocity"]
+    env.data.time = pair.get("stamp", 0.0)
     env.command.values[:] = pair["command"]
     env.effort[:] = pair["last_effort"]
     env.read_state()
@@ -64,6 +65,8 @@ def read_joint_state(pair, interface, state):
         position=[pair["position"][i] for i in order],
         velocity=[pair["velocity"][i] for i in order],
     )
+    seconds, nanoseconds = divmod(round(pair.get("stamp", 0.0) * 1e9), 1_000_000_000)
+    message.header.stamp.sec, message.header.stamp.nanosec = seconds, nanoseconds
     JointStateReader(interface.robot.joint_names).fill(message, state)
 
 

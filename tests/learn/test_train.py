@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from ddpg_robot.errors import CheckpointError, ConfigError, RunDirectoryError, TrainingError
-from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, read_tensors
-from ddpg_robot.learn.config import TrainConfig
+from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, load_policy, read_tensors
+from ddpg_robot.learn.config import TrainConfig, resolve_agent
 from ddpg_robot.learn.evaluate import evaluate
+from ddpg_robot.learn.replay import Replay
+from ddpg_robot.learn.rollout import Rollout
 from ddpg_robot.learn.tasks import LONGEST_EPISODE, episode_seed, open_task
 from ddpg_robot.learn.trainer import score, train
 
@@ -63,6 +65,35 @@ def test_a_task_that_grows_harder_is_told_how_far_the_training_is_and_evaluated_
     assert learning == sorted(learning)
     assert 0.7 < learning[-1] < 1.0
     assert set(final) == {1.0}
+
+
+@pytest.mark.parametrize(("weight", "low", "high"), [(5.0, 0.4, 0.9), (0.0, -0.4, 0.3)])
+def test_an_actor_does_as_the_teacher_of_its_task_where_it_is_told_to(tmp_path, weight, low, high):
+    overrides = {**TINY, "teacher_weight": weight, "teacher_until": 1.0, "actor_averaging": 1.0, "actor_lr": 5e-3}
+    train(config(tmp_path / "run", "learn_test/Taught-v0", overrides=overrides))
+    act = load_policy(tmp_path / "run").act
+    assert all(low < act(np.array([position, 0.5], np.float32))[0] < high for position in (-1.0, 0.0, 1.0))
+
+
+def test_the_teacher_acts_during_the_warm_up_and_is_asked_in_every_state():
+    settings = resolve_agent("ddpg", {**TINY, "teacher_weight": 1.0})
+    with open_task("learn_test/Taught-v0") as task:
+        rollout = Rollout(task, settings, np.random.default_rng(0), np.random.default_rng(1))
+        replay = Replay(10, 2, 1, 4, taught=True)
+        rollout.reset(seed=0, episode=0, progress=0.0)
+        assert rollout.teach() == pytest.approx([0.6])
+        rollout.step(np.array([-0.2]), replay)
+    batch = replay.sample(np.random.default_rng(0))
+    assert batch.action.numpy() == pytest.approx(-0.2)
+    assert batch.teacher_action.numpy() == pytest.approx(0.6)
+
+
+def test_nobody_is_asked_in_a_task_without_a_teacher():
+    settings = resolve_agent("ddpg", {**TINY, "teacher_weight": 1.0})
+    with open_task(DRIFT) as task:
+        rollout = Rollout(task, settings, np.random.default_rng(0), np.random.default_rng(1))
+        rollout.reset(seed=0, episode=0, progress=0.0)
+        assert rollout.teach() is None
 
 
 def test_a_training_leaves_the_processs_arithmetic_as_it_was(tmp_path):

@@ -65,6 +65,7 @@ def test_the_observation_holds_only_what_a_robot_measures():
         "projected_gravity",
         "base_angular_velocity",
         "command",
+        "gait_clock",
     }
     assert set(names) == measured
     seen = env.observe().tolist()
