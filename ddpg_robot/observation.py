@@ -19,7 +19,7 @@ from ddpg_robot.state import Array, Command, RobotState
 
 Float32 = NDArray[np.float32]
 
-GAIT_FREQUENCY = 3.0
+GAIT_FREQUENCY = 2.5
 """Turns of `gait_clock` per second, Hz."""
 
 

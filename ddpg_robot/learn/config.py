@@ -74,10 +74,10 @@ class DdpgConfig:
     """Weight, in the actor's loss, of the squared distance to the target actor's action one n-step later: a policy that
     shakes in simulation shakes the robot (Mysore et al. 2021, arXiv 2012.06644)."""
     teacher_weight: float = 0.0
-    """Weight at first, in the actor's loss, of the squared distance to what the task's teacher does in the same state, where
-    it has one; the teacher also acts during the warm-up then. The weight falls linearly to 0."""
-    teacher_until: float = 0.5
-    """Part of the training after which the teacher's word counts nothing."""
+    """Weight, in the actor's loss, of the squared distance to what the task's teacher does in the same state, where it has
+    one; the teacher also acts during the warm-up then. 0: nobody is asked."""
+    teacher_weight_final: float = 0.0
+    """The weight falls geometrically over training to this; linearly where it is 0."""
     value_scale: float = 10.0
     """The critic works in units in which discounted returns have this root mean square, whatever the task's unit of reward
     (van Hasselt et al. 2016, arXiv 1602.07714); 0: in the task's own."""
@@ -126,11 +126,18 @@ class DdpgConfig:
             if not getattr(self, name) > 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "a positive number"))
         fractions = ("gamma", "tau", "actor_averaging", "lr_final_fraction", "warmup_repeat_probability", "noise_theta")
-        for name in (*fractions, "teacher_until"):
+        for name in fractions:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "a number from 0 to 1"))
         not_negative = ("target_noise", "target_noise_clip", "saturation_penalty", "smoothness", "critic_weight_decay")
-        others = ("teacher_weight", "value_scale", "warmup_steps", "noise_sigma", "noise_sigma_final")
+        others = (
+            "teacher_weight",
+            "teacher_weight_final",
+            "value_scale",
+            "warmup_steps",
+            "noise_sigma",
+            "noise_sigma_final",
+        )
         for name in (*not_negative, *others):
             if not getattr(self, name) >= 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "zero or a positive number"))
@@ -182,7 +189,7 @@ PRESETS: dict[str, DdpgConfig] = {
         saturation_penalty=0.0,
         smoothness=0.0,
         teacher_weight=0.0,
-        teacher_until=0.0,
+        teacher_weight_final=0.0,
         value_scale=0.0,
         precision="float32",
         actor_lr=1e-4,

@@ -163,8 +163,7 @@ class Ddpg:
         scale = annealed(1.0, self.config.lr_final_fraction, fraction)
         self.actor_optimizer.lr = self.config.actor_lr * scale
         self.critic_optimizer.lr = self.config.critic_lr * scale
-        until = self.config.teacher_until
-        self._teacher_weight = self.config.teacher_weight * max(1.0 - fraction / until, 0.0) if until else 0.0
+        self._teacher_weight = annealed(self.config.teacher_weight, self.config.teacher_weight_final, fraction)
 
     def state(self) -> dict[str, Tensor]:
         """Complete state as named tensors."""

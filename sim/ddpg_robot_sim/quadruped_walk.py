@@ -42,6 +42,7 @@ STAND_PROBABILITY = 0.1  # of a command of zero
 FALL_PENALTY = 5.0
 HEIGHT = 0.27  # m, of the base while it walks
 LOWEST = 0.15  # m; a base below has fallen
+SOFT_START_SECONDS = 1.0  # at rest under a command of zero, while the torque of a soft start grows
 START_SPREAD = 0.15  # rad around the standing pose
 START_SPEED = 0.3  # m/s and rad/s
 
@@ -49,9 +50,10 @@ START_SPEED = 0.3  # m/s and rad/s
 # standing pose.
 EFFORT_SCALE = np.full(12, 0.7)
 TARGET_RANGE = np.tile((0.3, 0.6, 0.6), 4)  # hip, thigh, calf
+TAUGHT = {"teacher_weight": 5.0, "teacher_weight_final": 0.5, "noise_sigma": 0.06}
 LEGS = ("FL", "FR", "RL", "RR")
 PARTS = ("hip", "thigh", "calf")
-KP, KD = (60.0,) * 12, (2.0,) * 12
+KP, KD = (40.0,) * 12, (1.0,) * 12
 
 # What randomisation means for 15 kg on four legs; the other ranges are those of every robot.
 HEAVIER = {
@@ -64,7 +66,8 @@ class QuadrupedWalk(RobotTask):
     """Walk at the commanded velocity for 20 s. Success: no fall.
 
     The observation holds what the robot measures; the speed that the reward and the metrics compare with the command is the
-    simulator's. Half of the episodes begin like a deployment, with the soft start of the safety filter.
+    simulator's. Half of the episodes begin as a deployment does, at rest, with the soft start of the safety filter and nothing
+    asked; the others in a pose and at a speed that are random.
 
     Args:
         control_mode: ``effort`` or ``pd``.
@@ -105,10 +108,10 @@ class QuadrupedWalk(RobotTask):
         control = ControlSpec(period, control_mode, TICKS_PER_ACTION, *gains)
         if control_mode == "effort":
             scaling = (standing_effort(model), EFFORT_SCALE * self._effort_limit)
-            self.agent_settings = {"gamma": 0.99, "n_step": 5, "smoothness": 0.05}
+            self.agent_settings = {"gamma": 0.99, "n_step": 5, "smoothness": 0.05, **TAUGHT}
         else:
-            scaling = (stand, TARGET_RANGE)
-            self.agent_settings = {"gamma": 0.98, "n_step": 3, "smoothness": 0.05}
+            scaling = (stand + standing_effort(model) / KP, TARGET_RANGE)  # targets that carry the robot in this pose
+            self.agent_settings = {"gamma": 0.98, "n_step": 3, "smoothness": 0.05, **TAUGHT}
         command = COMMANDS[commands]
         interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, command), command)
         super().__init__(model, interface, scaling, False, render_mode, randomization)
@@ -122,7 +125,8 @@ class QuadrupedWalk(RobotTask):
         self._teacher = _teacher(model)
         self._step = 0
         self._errors = np.zeros(2)
-        self._fixed_command = False
+        self._fixed_command: Any = None
+        self._command_step = 0
 
     @classmethod
     def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
@@ -138,19 +142,22 @@ class QuadrupedWalk(RobotTask):
             self.np_random.integers(500) * self.model.opt.timestep
         )  # the gait's clock does not begin with us
         self.data.qpos[:] = self._home
-        self.data.qpos[self._qpos] += self.np_random.uniform(-START_SPREAD, START_SPREAD, self.model.nu)
+        soft_start = options.get("soft_start", bool(self.np_random.random() < 0.5))
+        if not soft_start:
+            self.data.qpos[self._qpos] += self.np_random.uniform(-START_SPREAD, START_SPREAD, self.model.nu)
+            self.data.qvel[:6] = self.np_random.uniform(-START_SPEED, START_SPEED, 6)
         heading = self.np_random.uniform(-np.pi, np.pi)
         self.data.qpos[3:7] = (np.cos(heading / 2), 0.0, 0.0, np.sin(heading / 2))
-        self.data.qvel[:6] = self.np_random.uniform(-START_SPEED, START_SPEED, 6)
         drawn = self.draw_robot(options)
         mujoco.mj_forward(self.model, self.data)
         self.data.qpos[2] -= self._foot_heights().min()  # the lowest foot touches the floor
         mujoco.mj_forward(self.model, self.data)
-        self._safety.rearm() if options.get("soft_start", self.np_random.random() < 0.5) else self._safety.reset()
-        self._fixed_command = "command" in options
-        self._new_command()
-        if self._fixed_command:
-            self.command.values[:] = options["command"]
+        self._safety.rearm() if soft_start else self._safety.reset()
+        self._fixed_command = options.get("command")
+        self._command_step = round(SOFT_START_SECONDS / self.interface.control.period) if soft_start else 0
+        self.command.values[:] = 0.0
+        if not soft_start:
+            self._new_command()
         self.read_state()
         self._step = 0
         self._errors[:] = 0.0
@@ -185,7 +192,7 @@ class QuadrupedWalk(RobotTask):
             reward -= FALL_PENALTY
         self._errors += (np.linalg.norm(error), abs(turn_error))
         info = self._info(fallen, limit_hit=verdict.tripped or verdict.clamped)
-        if self._step % self._command_steps == 0 and not self._fixed_command:
+        if self._step == self._command_step:
             self._new_command()
         return self.observe(), reward, fallen, self._step >= self._steps, info
 
@@ -196,16 +203,19 @@ class QuadrupedWalk(RobotTask):
         velocity[2] = truth.angular_velocity[2]
         # Its targets are those of the middle of the time for which they will be held.
         time = self.data.time + self.interface.control.period / 2
-        output = self._teacher.targets(time, self.command.values, velocity)
+        lean = rotation_matrix(truth.orientation_wxyz)[2, :2]
+        output = self._teacher.targets(time, self.command.values, velocity, lean, truth.angular_velocity)
         if self.interface.control.mode == "effort":
             output = KP[0] * (output - truth.position) - KD[0] * truth.velocity
         return np.clip((output - offset) / scale, -1.0, 1.0)
 
     def _new_command(self) -> None:
         command = self.interface.command
-        self.command.values[:] = self.np_random.uniform(command.lower, command.upper)
+        self._command_step += self._command_steps
+        values = self.np_random.uniform(command.lower, command.upper)
         if self.np_random.random() < STAND_PROBABILITY:
-            self.command.values[:] = 0.0
+            values[:] = 0.0
+        self.command.values[:] = values if self._fixed_command is None else self._fixed_command
 
     def _foot_heights(self) -> np.ndarray:
         return self.data.geom_xpos[self._feet, 2] - self._foot_radius
