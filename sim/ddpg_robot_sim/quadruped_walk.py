@@ -126,7 +126,8 @@ class QuadrupedWalk(RobotTask):
         self._step = 0
         self._errors = np.zeros(2)
         self._fixed_command: Any = None
-        self._command_step = 0
+        self._asked, self._begin = np.zeros(command.size), 0
+        self._operator = np.random.default_rng()  # who gives the commands of an episode
 
     @classmethod
     def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
@@ -138,9 +139,8 @@ class QuadrupedWalk(RobotTask):
         super().reset(seed=seed)
         options = options or {}
         mujoco.mj_resetData(self.model, self.data)
-        self.data.time = (
-            self.np_random.integers(500) * self.model.opt.timestep
-        )  # the gait's clock does not begin with us
+        # The gait's clock does not begin with the episode.
+        self.data.time = self.np_random.integers(500) * self.model.opt.timestep
         self.data.qpos[:] = self._home
         soft_start = options.get("soft_start", bool(self.np_random.random() < 0.5))
         if not soft_start:
@@ -148,16 +148,16 @@ class QuadrupedWalk(RobotTask):
             self.data.qvel[:6] = self.np_random.uniform(-START_SPEED, START_SPEED, 6)
         heading = self.np_random.uniform(-np.pi, np.pi)
         self.data.qpos[3:7] = (np.cos(heading / 2), 0.0, 0.0, np.sin(heading / 2))
+        self._fixed_command = options.get("command")
+        self._operator = np.random.default_rng(self.np_random.integers(2**32))
+        self._asked = self._next_command()
         drawn = self.draw_robot(options)
         mujoco.mj_forward(self.model, self.data)
         self.data.qpos[2] -= self._foot_heights().min()  # the lowest foot touches the floor
         mujoco.mj_forward(self.model, self.data)
         self._safety.rearm() if soft_start else self._safety.reset()
-        self._fixed_command = options.get("command")
-        self._command_step = round(SOFT_START_SECONDS / self.interface.control.period) if soft_start else 0
-        self.command.values[:] = 0.0
-        if not soft_start:
-            self._new_command()
+        self._begin = round(SOFT_START_SECONDS / self.interface.control.period) if soft_start else 0
+        self.command.values[:] = 0.0 if soft_start else self._asked
         self.read_state()
         self._step = 0
         self._errors[:] = 0.0
@@ -192,8 +192,7 @@ class QuadrupedWalk(RobotTask):
             reward -= FALL_PENALTY
         self._errors += (np.linalg.norm(error), abs(turn_error))
         info = self._info(fallen, limit_hit=verdict.tripped or verdict.clamped)
-        if self._step == self._command_step:
-            self._new_command()
+        self._ask()
         return self.observe(), reward, fallen, self._step >= self._steps, info
 
     def teacher_action(self) -> np.ndarray:
@@ -209,13 +208,20 @@ class QuadrupedWalk(RobotTask):
             output = KP[0] * (output - truth.position) - KD[0] * truth.velocity
         return np.clip((output - offset) / scale, -1.0, 1.0)
 
-    def _new_command(self) -> None:
+    def _ask(self) -> None:
+        """Gives the command that is due."""
+        since = self._step - self._begin
+        if since > 0 and since % self._command_steps == 0:
+            self._asked = self._next_command()
+        if since >= 0:
+            self.command.values[:] = self._asked
+
+    def _next_command(self) -> np.ndarray:
         command = self.interface.command
-        self._command_step += self._command_steps
-        values = self.np_random.uniform(command.lower, command.upper)
-        if self.np_random.random() < STAND_PROBABILITY:
+        values = self._operator.uniform(command.lower, command.upper)
+        if self._operator.random() < STAND_PROBABILITY:
             values[:] = 0.0
-        self.command.values[:] = values if self._fixed_command is None else self._fixed_command
+        return values if self._fixed_command is None else np.asarray(self._fixed_command, dtype=float)
 
     def _foot_heights(self) -> np.ndarray:
         return self.data.geom_xpos[self._feet, 2] - self._foot_radius
@@ -229,7 +235,7 @@ class QuadrupedWalk(RobotTask):
         return {
             "is_success": self._step >= self._steps and not fallen,
             "limit_hit": limit_hit,
-            "target": self.command.values.tolist(),
+            "target": self._asked.tolist(),
             "metrics": {"speed_error_m_s": float(speed), "turn_error_rad_s": float(turn)},
         }
 

@@ -215,3 +215,44 @@ def test_a_fixed_base_keeps_an_upright_state():
     arm = gymnasium.make(ddpg_robot_sim.TASKS["arm_reach"]).unwrapped
     arm.reset(seed=0)
     assert arm.state.orientation_wxyz.tolist() == RobotState(7).orientation_wxyz.tolist()
+
+
+def test_a_soft_start_begins_at_rest_and_nothing_is_asked_until_torque_is_whole():
+    env = make(control_mode="pd")
+    _, info = env.reset(seed=1, options={"command": [0.5, 0.0, 0.0], "soft_start": True})
+    assert info["target"] == [0.5, 0.0, 0.0]
+    assert not env.data.qvel.any()
+    asked = []
+    for _ in range(60):
+        asked.append((env._safety.gain, float(env.command.values[0])))
+        env.step(np.zeros(12))
+    assert {speed for gain, speed in asked if gain < 1} == {0.0}
+    assert asked[-1] == (1.0, 0.5)
+
+
+def test_a_randomised_quadruped_carries_more_and_is_pushed_harder_than_an_arm():
+    arm = gymnasium.make(ddpg_robot_sim.TASKS["arm_reach"], randomization="strong").unwrapped.randomization
+    legs = make(randomization="strong").randomization
+    assert legs.payload == (0.0, 3.0)
+    assert legs.push_impulse == (0.0, 15.0)
+    assert legs.link_mass == arm.link_mass
+
+
+def test_the_policy_is_told_what_sensors_say_and_judged_by_what_is():
+    env = make(control_mode="pd", randomization={"angular_velocity_bias": [1.0, 1.0]})
+    env.reset(seed=0, options={**STAND, "soft_start": False})
+    for _ in range(100):
+        *_, info = env.step(np.zeros(12))
+    start = sum(term.size for term in env.interface.observation.terms[:4])
+    assert env.observe()[start : start + 3] == pytest.approx([1.0, 1.0, 1.0], abs=0.1)
+    assert info["metrics"]["turn_error_rad_s"] < 0.1
+
+
+def test_a_draw_given_back_makes_the_same_quadruped_again():
+    def run(options):
+        env = make(control_mode="pd", randomization="default")
+        _, info = env.reset(seed=4, options=options)
+        return info["randomization"], [env.step(np.full(12, 0.1))[0].tolist() for _ in range(20)]
+
+    drawn, first = run({})
+    assert run({"draw": drawn}) == (drawn, first)
