@@ -20,6 +20,8 @@ from ddpg_robot_ros.trial import START_WAIT_S, await_start
 
 SAMPLE_PERIOD_S = 0.01
 ASK_PERIOD_S = 0.2
+STAND_S = 1.0
+"""Before the first command, and after a fall: torque grows over half of it."""
 LOWEST_M = 0.15
 """A base below has fallen."""
 
@@ -67,6 +69,7 @@ def run_walk(
     with deployment, Operator(deployment.manifest.robot, domain=domain) as operator:
         walker = Walker(operator)
         await_start(deployment, operator)
+        walker.walk(np.zeros(3), STAND_S)
         for index, command in enumerate(commands):
             rows.append(walker.walk(command, hold_s))
             deployment.check()
@@ -129,6 +132,7 @@ class Walker:
 
         if not wait_until(up, START_WAIT_S):
             raise ProcessFailedError(mismatch("robot after a fall", "not on its feet", "standing"))
+        time.sleep(STAND_S)
 
     def _tripped(self) -> bool:
         status = self._operator.status("control loop")
