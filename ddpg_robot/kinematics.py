@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -98,3 +100,11 @@ def _turn_z_to(axis: Vector) -> Array:
     if z[2] == 1.0:
         return np.eye(3)  # most models: keep the numbers exact
     return np.column_stack([x, np.cross(z, x), z])
+
+
+def in_heading_frame(vector: Array, quaternion_wxyz: Array) -> Array:
+    """A vector of the world ``(3,)`` in a frame that turns with a floating base's heading alone: forward, left, up."""
+    w, x, y, z = quaternion_wxyz
+    heading = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    cos, sin = math.cos(heading), math.sin(heading)
+    return np.array([cos * vector[0] + sin * vector[1], cos * vector[1] - sin * vector[0], vector[2]])

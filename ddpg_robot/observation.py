@@ -19,6 +19,9 @@ from ddpg_robot.state import Array, Command, RobotState
 
 Float32 = NDArray[np.float32]
 
+GAIT_FREQUENCY = 2.5
+"""Turns of `gait_clock` per second, Hz."""
+
 
 class Inputs:
     """Everything a term may be computed from; kinematics are current when a term asks for them."""
@@ -79,6 +82,12 @@ def _projected_gravity(inputs: Inputs) -> Array:
     return down
 
 
+def _gait_clock(inputs: Inputs) -> Array:
+    # From the measurement's own stamp: simulation, robot and recording agree without a counter that could be lost.
+    angle = 2.0 * math.pi * math.fmod(GAIT_FREQUENCY * inputs.state.stamp, 1.0)
+    return np.array([math.sin(angle), math.cos(angle)])
+
+
 TERMS: dict[str, TermDefinition] = {
     "joint_position": TermDefinition("rad", "joints", lambda i: i.state.position),
     "joint_velocity": TermDefinition("rad/s", "joints", lambda i: i.state.velocity),
@@ -91,6 +100,7 @@ TERMS: dict[str, TermDefinition] = {
     "target_direction_joints": TermDefinition("m/rad", "joints", _target_direction_joints, needs_chain=True),
     "projected_gravity": TermDefinition("1", 3, _projected_gravity, needs_base=True),
     "base_angular_velocity": TermDefinition("rad/s", 3, lambda i: i.state.angular_velocity, needs_base=True),
+    "gait_clock": TermDefinition("1", 2, _gait_clock),
 }
 
 

@@ -54,6 +54,11 @@ _INSIDE = 1 - 1e-9
 """So far inside every bound an effort surely is; nearer to one, the exact comparisons decide."""
 
 
+FAST = 0.08
+"""The barrier looks ahead no longer than this part of the time that a joint takes through its range at its largest speed:
+a leg's knee is at its stop in a tenth of a second, and a barrier that damped all of its way would shake a light link."""
+
+
 @dataclass(frozen=True)
 class SafetyLimits:
     """Settings of the filter. The joints' own limits come from the robot's spec and cannot be widened here."""
@@ -71,7 +76,7 @@ class SafetyLimits:
     velocity_margin: float = 0.7
     """The barrier fades the accelerating effort to zero over this fraction of the velocity limit."""
     lookahead: float = 0.1
-    """The barrier acts on ``position + lookahead * velocity``, s."""
+    """The barrier acts on ``position + lookahead * velocity``, s; of fast joints it looks less far ahead, see `FAST`."""
     tilt_limit: float = 0.8
     """Largest tilt of a floating base from upright, rad."""
     soft_start: float = 0.5
@@ -85,6 +90,12 @@ class SafetyLimits:
         for name in ("position_margin", "velocity_margin", "state_timeout"):
             if getattr(self, name) == 0:
                 raise ConfigError(mismatch(f"safety limit {name}", 0, "a number > 0"))
+
+
+def _lookahead(robot: RobotSpec, limits: SafetyLimits) -> Array:
+    """How far the barrier looks ahead of each joint ``(n,)``, s."""
+    ways = [(joint.position_upper - joint.position_lower) / joint.velocity_limit for joint in robot.joints]
+    return np.minimum(limits.lookahead, FAST * np.array(ways))
 
 
 class _Freedom:
@@ -114,7 +125,7 @@ class _Freedom:
             (none, eye, none, none, 0 * middle, velocity * (1 + limits.velocity_tolerance)),
             (none, none, eye, none, 0 * middle, effort),
             (none, none, eye, -eye, 0 * middle, slew),
-            (eye, limits.lookahead * eye, fade_position, none, middle, half),
+            (eye, np.diag(_lookahead(robot, limits)), fade_position, none, middle, half),
             (none, eye, fade_velocity, none, 0 * middle, limits.velocity_ceiling * velocity),
         )
         with np.errstate(divide="ignore", invalid="ignore"):  # a width of zero: nothing is ever inside
@@ -175,7 +186,7 @@ class SafetyFilter:
         self._excess = np.zeros((2, n))
         self._ahead = np.zeros((2, n))  # predicted position, velocity
         self._predicted = self._ahead[0]
-        self._lookahead = np.full(n, limits.lookahead)
+        self._lookahead = _lookahead(robot, limits)
         self._room, self._cap = np.zeros((2, 2, n)), np.zeros((2, n))
         self._room_position, self._room_velocity = self._room[:, 0], self._room[:, 1]
         self._cap_upper, self._cap_lower = self._cap

@@ -217,8 +217,8 @@ class CommandSpec:
             bound = getattr(self, field)
             _require(len(bound) == self.size, mismatch(f"command bound {field}", len(bound), f"{self.size} numbers"))
         _require(
-            all(low < high for low, high in zip(self.lower, self.upper)),
-            mismatch("command bounds", f"{self.lower} .. {self.upper}", "lower < upper"),
+            all(low <= high for low, high in zip(self.lower, self.upper)) and self.lower != self.upper,
+            mismatch("command bounds", f"{self.lower} .. {self.upper}", "lower <= upper, and a choice somewhere"),
         )
 
 

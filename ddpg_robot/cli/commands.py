@@ -6,9 +6,10 @@ Rooms are imported inside the sub-commands, so that `--help` is instant and a ba
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -27,7 +28,7 @@ class Train:
     """Train an agent on a task, with a live progress line and TensorBoard logs. Ctrl-C writes a checkpoint first."""
 
     task: Annotated[Positional[str], arg(metavar="TASK")]
-    """A task of this package (arm_reach) or any Gymnasium id with Box spaces (Pendulum-v1, HalfCheetah-v5)."""
+    """A task of this package (arm_reach, quadruped_walk) or any Gymnasium id with Box spaces (Pendulum-v1, HalfCheetah-v5)."""
     algorithm: str = "ddpg"
     """`ddpg`, or one of the methods that led to it (docs/why-ddpg.md): stochastic_ac, deterministic_ac, off_policy_ac,
     dqn, naf, q_sampling, q_cem, q_gradient."""
@@ -106,7 +107,7 @@ class Evaluate:
     seed: int = 1
     """Seed of the episodes; never those of training."""
     ros: Flag = False
-    """Also deploy the policy over ROS 2 and send it the same targets as messages (policy files only)."""
+    """Also deploy the policy over ROS 2 and send it the same targets or velocities as messages (policy files only)."""
     hold: float = 4.0
     """`--ros`: time for each target, s."""
     json: Flag = False
@@ -123,12 +124,7 @@ class Evaluate:
         progress = None if self.json else episode_progress
         results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
         if self.ros:
-            import numpy as np
-
-            from ddpg_robot_ros.trial import run_trial
-
-            targets = [row["target"] for row in results["in_process"]["per_episode"]]
-            results["ros"] = run_trial(policy_path(self.source), np.array(targets), hold_s=self.hold, progress=progress)
+            results["ros"] = over_ros(policy_path(self.source), results["in_process"], self.hold, progress)
         found = results if self.ros else results["in_process"]
         if self.out:
             write_json(self.out, found)
@@ -138,6 +134,19 @@ class Evaluate:
         else:
             print_table(rows)
         return 0
+
+
+def over_ros(policy: Path, measured: dict[str, Any], hold: float, progress: Callable[[int, int], None] | None) -> Any:
+    """Sends the targets of an evaluation to the deployed policy: points to reach, or velocities to walk at."""
+    import numpy as np
+
+    from ddpg_robot.policy import read_manifest
+    from ddpg_robot_ros.trial import run_trial
+    from ddpg_robot_ros.walk_trial import run_walk
+
+    targets = np.array([row["target"] for row in measured["per_episode"]])
+    run = run_trial if read_manifest(policy).command.kind == "point" else run_walk
+    return run(policy, targets, hold_s=hold, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -210,7 +219,7 @@ class Deploy:
     file: PolicyName = "arm_reach"
     """Policy file, or the name of a shipped policy."""
     plant: bool = True
-    """Start the simulated arm; not when the real one is on the network."""
+    """Start the simulated robot; not when the real one is on the network."""
     guard: bool = True
     """Start the effort guard, which damps when the policy process dies."""
     rate: Annotated[float | None, arg(metavar="HZ")] = None
@@ -257,7 +266,7 @@ class Deploy:
 
 @dataclass(frozen=True)
 class Plant:
-    """Run the simulated arm alone as a ROS 2 node that stands in for the hardware, until Ctrl-C."""
+    """Run a simulated robot alone as a ROS 2 node that stands in for the hardware, until Ctrl-C."""
 
     model: str = "arm_reach"
     """Model of the robot."""

@@ -50,7 +50,7 @@ def read_paths(run: Path) -> list[tuple[Any, Any, Any]] | None:
 
 
 def simulated_paths(run: Path) -> list[tuple[Any, Any, Any]]:
-    """The same from the task itself, for a machine without ROS; empty for a run whose task has no joints to show."""
+    """The same from the task itself, for a machine without ROS; empty for a run whose task is not to reach."""
     source = next((path for path in (run / "policy.onnx", run / "train", run) if path.is_file() or is_run(path)), None)
     if source is None:
         return []
@@ -60,7 +60,8 @@ def simulated_paths(run: Path) -> list[tuple[Any, Any, Any]]:
     env: Any = gymnasium.make(task, **kwargs)
     robot = env.unwrapped
     paths = []
-    for number in range(FILMED if hasattr(robot, "interface") else 0):
+    reaches = hasattr(robot, "interface") and robot.interface.command.kind == "point"
+    for number in range(FILMED if reaches else 0):
         observation, _ = env.reset(seed=number, options={"keep_pose": number > 0})
         positions, over = [robot.truth.position.copy()], False
         while not over:

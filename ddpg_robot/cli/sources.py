@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
+from ddpg_robot.spec import PolicyInterface
 
 Act = Callable[[Any], Any]
 
@@ -109,12 +110,18 @@ def actor_of(source: str, task: str | None, options: dict[str, Any] | None = Non
 
     policy = OnnxPolicy.open(policy_path(source))
     name = task_id(task or policy.manifest.training.task)
-    kwargs = {
-        "control_mode": policy.manifest.control.mode,
-        "gravity_compensated": policy.manifest.robot.gravity_compensated,
-        **(options or {}),
-    }
+    kwargs = {**task_keywords(name, policy.interface), **(options or {})}
     return policy_act(policy, name, kwargs), name, kwargs
+
+
+def task_keywords(task: str, interface: PolicyInterface) -> dict[str, Any]:
+    """The keyword arguments that make a task the one of a policy's interface, as the task's class says them."""
+    import gymnasium
+    from gymnasium.envs.registration import load_env_creator
+
+    spec = gymnasium.registry.get(task)
+    creator: Any = load_env_creator(spec.entry_point) if spec and isinstance(spec.entry_point, str) else None
+    return dict(creator.keywords_of(interface)) if hasattr(creator, "keywords_of") else {}
 
 
 def policy_act(policy: Any, task: str, kwargs: dict[str, Any]) -> Act:

@@ -123,7 +123,8 @@ def save_best(run: RunDirectory, tensors: dict[str, Tensor], record: dict[str, A
 def save_batch(path: Path, batch: Batch) -> None:
     """Writes a batch that broke an update, for a look at it."""
     with writing(path):
-        write_file(path, safetensors.torch.save(_contiguous(batch._asdict())))
+        parts = {name: part for name, part in batch._asdict().items() if part is not None}
+        write_file(path, safetensors.torch.save(_contiguous(parts)))
 
 
 @dataclass(frozen=True)

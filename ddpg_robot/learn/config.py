@@ -73,6 +73,11 @@ class DdpgConfig:
     smoothness: float = 0.0
     """Weight, in the actor's loss, of the squared distance to the target actor's action one n-step later: a policy that
     shakes in simulation shakes the robot (Mysore et al. 2021, arXiv 2012.06644)."""
+    teacher_weight: float = 0.0
+    """Weight, in the actor's loss, of the squared distance to what the task's teacher does in the same state, where it has
+    one; the teacher also acts during the warm-up then. 0: nobody is asked."""
+    teacher_weight_final: float = 0.0
+    """The weight falls geometrically over training to this; linearly where it is 0."""
     value_scale: float = 10.0
     """The critic works in units in which discounted returns have this root mean square, whatever the task's unit of reward
     (van Hasselt et al. 2016, arXiv 1602.07714); 0: in the task's own."""
@@ -125,7 +130,15 @@ class DdpgConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "a number from 0 to 1"))
         not_negative = ("target_noise", "target_noise_clip", "saturation_penalty", "smoothness", "critic_weight_decay")
-        for name in (*not_negative, "value_scale", "warmup_steps", "noise_sigma", "noise_sigma_final"):
+        others = (
+            "teacher_weight",
+            "teacher_weight_final",
+            "value_scale",
+            "warmup_steps",
+            "noise_sigma",
+            "noise_sigma_final",
+        )
+        for name in (*not_negative, *others):
             if not getattr(self, name) >= 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "zero or a positive number"))
         for name in ("actor_hidden", "critic_hidden"):
@@ -175,6 +188,8 @@ PRESETS: dict[str, DdpgConfig] = {
         target_noise_clip=0.0,
         saturation_penalty=0.0,
         smoothness=0.0,
+        teacher_weight=0.0,
+        teacher_weight_final=0.0,
         value_scale=0.0,
         precision="float32",
         actor_lr=1e-4,

@@ -78,6 +78,7 @@ class Ddpg:
         self._target_actor = ActorPass(self.target_actor.module, size, copy("target_actor"))
         self._target_critics = [CriticPass(c, size, copy("target_critics")) for c in self.target_critics.module]
         self._unit = 1.0
+        self._teacher_weight = config.teacher_weight
         self.mu = GreedyPolicy(self.actor, self.normalizer)
         """The newest actor's action ``mu(s)`` for one raw observation: what exploration adds noise to."""
         self.act = GreedyPolicy(self.averaged_actor.module, self.normalizer)
@@ -112,7 +113,7 @@ class Ddpg:
         # Actor: ascend mean Q(s, mu(s)) along the deterministic policy gradient, dQ/da dmu/dtheta.
         actor_loss = None
         if self.updates % config.actor_delay == 0:
-            actor_loss = self._actor_gradient(observation, next_action)
+            actor_loss = self._actor_gradient(observation, next_action, batch.teacher_action)
             self.actor_optimizer.step()
 
         # Targets: theta' <- tau theta + (1 - tau) theta'.
@@ -140,7 +141,7 @@ class Ddpg:
             loss += own_loss
         return loss, q_mean
 
-    def _actor_gradient(self, observation: Tensor, next_action: Tensor) -> float:
+    def _actor_gradient(self, observation: Tensor, next_action: Tensor, taught: Tensor | None) -> float:
         """Writes the gradient of the actor's loss and returns ``-mean Q(s, mu(s))``; `next_action` is mu'(s')."""
         config, critic = self.config, self._critics[0]
         action = self._actor.forward(observation)
@@ -148,6 +149,8 @@ class Ddpg:
         action_gradient = critic.action_gradient(torch.full_like(q, -1.0 / q.numel()))
         if config.smoothness:  # of smoothness * mean |mu(s) - mu'(s')|^2, mu' held fixed
             action_gradient.add_(action - next_action, alpha=2.0 * config.smoothness / config.batch_size)
+        if taught is not None and self._teacher_weight:  # of weight * mean |mu(s) - a|^2, a the teacher's action
+            action_gradient.add_(action - taught, alpha=2.0 * self._teacher_weight / config.batch_size)
         self._actor.backward(action_gradient, self._saturation_gradient())
         return -q.mean().item()
 
@@ -160,6 +163,7 @@ class Ddpg:
         scale = annealed(1.0, self.config.lr_final_fraction, fraction)
         self.actor_optimizer.lr = self.config.actor_lr * scale
         self.critic_optimizer.lr = self.config.critic_lr * scale
+        self._teacher_weight = annealed(self.config.teacher_weight, self.config.teacher_weight_final, fraction)
 
     def state(self) -> dict[str, Tensor]:
         """Complete state as named tensors."""

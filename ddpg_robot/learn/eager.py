@@ -28,14 +28,17 @@ class EagerDdpg(Ddpg):
         return loss.item(), q[:, -1].mean().item()
 
     @torch.inference_mode(False)
-    def _actor_gradient(self, observation: Tensor, next_action: Tensor) -> float:
+    def _actor_gradient(self, observation: Tensor, next_action: Tensor, taught: Tensor | None) -> float:
         config = self.config
         u = self.actor.mlp(observation.clone())  # (batch, actions)
         action = torch.tanh(u)
         value = self.critics[0](observation.clone(), action).mean()
         saturation = (u.abs() - 1.0).clamp(min=0.0).square().mean()
         change = (action - next_action.clone()).square().sum(dim=1).mean()
-        _write_gradient(config.saturation_penalty * saturation + config.smoothness * change - value, self.actor)
+        loss = config.saturation_penalty * saturation + config.smoothness * change - value
+        if taught is not None:
+            loss = loss + self._teacher_weight * (action - taught.clone()).square().sum(dim=1).mean()
+        _write_gradient(loss, self.actor)
         self._actor.action = action.detach()  # what `actor_slope` looks at
         return -value.item()
 

@@ -34,7 +34,8 @@ def evaluate(
 
     Returns:
         success_rate, within_5cm_rate, within_1cm_rate, final_error_median_m, limit_hit_rate (None where the task does
-        not tell), return_mean, return_std, length_mean, episodes, seed, and `per_episode`, a list of dicts.
+        not tell), return_mean, return_std, length_mean, episodes, seed, `per_episode`, a list of dicts, and the mean over
+        episodes of each of the `metrics` (name -> number) in the info of an episode's last step.
 
     Raises:
         ConfigError: fewer than one episode, or a task that does not exist or has no Box spaces.
@@ -71,6 +72,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
         "length_mean": float(np.mean([row["length"] for row in rows])),
+        **{name: float(np.mean([row["metrics"][name] for row in rows])) for name in rows[0]["metrics"]},
     }
 
 
@@ -92,6 +94,7 @@ def _episode(act: Act, task: Task, seed: int) -> dict[str, Any]:
     success, error = step.info.get("is_success"), step.info.get("distance")
     row["success"] = None if success is None else bool(success)
     row["final_error"] = None if error is None else float(error)
+    row["metrics"] = {name: float(value) for name, value in step.info.get("metrics", {}).items()}
     return {**row, "limit_hit": limit_hit, "return": total, "length": length}
 
 

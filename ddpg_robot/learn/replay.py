@@ -18,32 +18,44 @@ class Batch(NamedTuple):
     reward: Tensor  # (batch, 1) discounted sum over up to n steps
     discount: Tensor  # (batch, 1) factor of the bootstrap: gamma^k, or 0 after a termination
     next_observation: Tensor  # (batch, observations)
+    teacher_action: Tensor | None = None
+    """(batch, actions), where there is a teacher."""
 
 
 class Replay:
-    """A ring of transitions in rows ``observation | action | reward | discount | next observation``.
+    """A ring of transitions in rows ``observation | action | reward | discount | next observation | teacher's action``.
 
-    One row is one read of memory, whatever the capacity; pages are touched as they fill.
+    The last part is there where there is a teacher. One row is one read of memory, whatever the capacity; pages are
+    touched as they fill.
     """
 
-    def __init__(self, capacity: int, observation_size: int, action_size: int, batch_size: int) -> None:
+    def __init__(
+        self, capacity: int, observation_size: int, action_size: int, batch_size: int, taught: bool = False
+    ) -> None:
         o, a = observation_size, action_size
         self.capacity = capacity
-        self.width = 2 * o + a + 2
+        sizes = (o, a, 1, 1, o, *((a,) if taught else ()))
+        self.width = sum(sizes)
         self.total = 0
         """Transitions ever added; row i of them lies at i % capacity."""
         self.rows = np.zeros((capacity, self.width), dtype=np.float32)
         # torch aligns its memory to 64 bytes, which keeps matrix products reproducible between processes.
         buffer = torch.zeros((batch_size, self.width))
         self._batch_rows = buffer.numpy()
-        self._batch = Batch(*torch.split(buffer, (o, a, 1, 1, o), dim=1))
-        self._slices = (slice(0, o), slice(o, o + a), slice(o + a + 2, None))
+        self._batch = Batch(*torch.split(buffer, sizes, dim=1))
+        self._slices = (slice(0, o), slice(o, o + a), slice(o + a + 2, 2 * o + a + 2))
 
     def __len__(self) -> int:
         return min(self.total, self.capacity)
 
     def add(
-        self, observation: np.ndarray, action: np.ndarray, reward: float, discount: float, next_observation: np.ndarray
+        self,
+        observation: np.ndarray,
+        action: np.ndarray,
+        reward: float,
+        discount: float,
+        next_observation: np.ndarray,
+        teacher_action: np.ndarray | None = None,
     ) -> None:
         """Adds one transition, overwriting the oldest when full."""
         row = self.rows[self.total % self.capacity]
@@ -53,6 +65,8 @@ class Replay:
         row[actions.stop] = reward
         row[actions.stop + 1] = discount
         row[next_observations] = next_observation
+        if teacher_action is not None:
+            row[next_observations.stop :] = teacher_action
         self.total += 1
 
     def sample(self, rng: np.random.Generator) -> Batch:
@@ -90,7 +104,7 @@ class NStepWindow:
     def __init__(self, n: int, gamma: float) -> None:
         self._n = n
         self._gamma = gamma
-        self._steps: deque[tuple[np.ndarray, np.ndarray, float]] = deque()
+        self._steps: deque[tuple[np.ndarray, np.ndarray, float, np.ndarray | None]] = deque()
 
     def add(
         self,
@@ -101,9 +115,10 @@ class NStepWindow:
         next_observation: np.ndarray,
         terminated: bool,
         truncated: bool,
+        teacher_action: np.ndarray | None = None,
     ) -> None:
         """Takes one step; the transitions that it completes go into the replay."""
-        self._steps.append((observation, action, reward))
+        self._steps.append((observation, action, reward, teacher_action))
         if terminated or truncated:
             self.close(replay, next_observation, terminated)
         elif len(self._steps) == self._n:
@@ -117,8 +132,8 @@ class NStepWindow:
     def _emit(self, replay: Replay, next_observation: np.ndarray, terminated: bool) -> None:
         """Adds the transition that starts at the oldest step of the window, and drops that step."""
         total = 0.0
-        for _, _, reward in reversed(self._steps):
+        for _, _, reward, _ in reversed(self._steps):
             total = reward + self._gamma * total
         discount = 0.0 if terminated else self._gamma ** len(self._steps)
-        observation, action, _ = self._steps.popleft()
-        replay.add(observation, action, total, discount, next_observation)
+        observation, action, _, teacher_action = self._steps.popleft()
+        replay.add(observation, action, total, discount, next_observation, teacher_action)

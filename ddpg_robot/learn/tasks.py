@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -15,6 +15,8 @@ from ddpg_robot.spec import to_dict
 
 LONGEST_EPISODE = 20_000
 """Steps after which an episode is cut as by a time limit: evaluations and checkpoints wait for its end."""
+JUDGED_BY = ("success_rate", "return_mean")
+"""What makes an actor the best, unless the task says otherwise."""
 
 
 class Step(NamedTuple):
@@ -53,11 +55,14 @@ class Task:
             )
         self.agent_settings: dict[str, Any] = dict(getattr(self.env.unwrapped, "agent_settings", {}))
         """Settings of an agent that the task declares as its own: how far ahead to look, how smooth to act."""
+        self.judged_by: tuple[str, ...] = getattr(self.env.unwrapped, "judged_by", JUDGED_BY)
+        """Figures of an evaluation that make one actor better than another, the first one first."""
         self.observation_size = int(np.prod(observation_space.shape))
         self.action_size = int(np.prod(action_space.shape))
         self._action_shape = action_space.shape
         self._action_type = action_space.dtype
         self._offset, self._scale = high / 2 + low / 2, high / 2 - low / 2
+        self._teach: Callable[[], np.ndarray] | None = getattr(self.env.unwrapped, "teacher_action", None)
         self._steps = 0
 
     def set_progress(self, fraction: float) -> None:
@@ -81,6 +86,14 @@ class Task:
         self._steps += 1
         truncated = bool(truncated) or self._steps >= LONGEST_EPISODE
         return Step(self._checked(observation), reward, bool(terminated), truncated, info)
+
+    def teacher_action(self) -> np.ndarray | None:
+        """What the task's own teacher would do now, (actions,) in [-1, 1]; None where it has none."""
+        return None if self._teach is None else (np.asarray(self._teach()) - self._offset) / self._scale
+
+    @property
+    def has_teacher(self) -> bool:
+        return self._teach is not None
 
     def close(self) -> None:
         """Frees the environment."""

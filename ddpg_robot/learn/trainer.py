@@ -21,7 +21,7 @@ from ddpg_robot.learn.evaluate import Act, evaluate_task
 from ddpg_robot.learn.interruption import Interruption
 from ddpg_robot.learn.progress import Metrics, ProgressLine
 from ddpg_robot.learn.replay import Replay
-from ddpg_robot.learn.rollout import Rollout
+from ddpg_robot.learn.rollout import Rollout, is_taught
 from ddpg_robot.learn.rundir import RunDirectory, write_json, writing
 from ddpg_robot.learn.tasks import Task, open_task
 from ddpg_robot.learn.watch import Watch
@@ -82,9 +82,8 @@ class Training:
         self.store = CheckpointStore(run.checkpoints)
         self.agent = agent
         agent_config = agent.config
-        self.replay = Replay(
-            agent_config.replay_capacity, test_task.observation_size, test_task.action_size, agent_config.batch_size
-        )
+        sizes = (test_task.observation_size, test_task.action_size, agent_config.batch_size)
+        self.replay = Replay(agent_config.replay_capacity, *sizes, is_taught(agent_config, test_task))
         names = ["replay", *(f"{name} {i}" for i in range(len(tasks)) for name in ("noise", "warmup"))]
         streams = np.random.SeedSequence(config.seed).spawn(len(names))
         self.rngs = {name: np.random.default_rng(stream) for name, stream in zip(names, streams, strict=True)}
@@ -164,12 +163,17 @@ class Training:
         return over
 
     def _explore(self, rollout: Rollout) -> np.ndarray:
-        """The action to take: random during the warm-up, then the agent's; shape (actions,)."""
+        """The action to take: the teacher's with noise or a random one during the warm-up, then the agent's; (actions,)."""
         config = self.agent.config
-        if self.step < config.warmup_steps:
+        taught = rollout.teach()
+        if self.step < config.warmup_steps and taught is None:
             return rollout.warmup.sample()
-        sigma = annealed(config.noise_sigma, config.noise_sigma_final, self.step / self.config.steps)
-        return self.agent.explore(rollout.observation, rollout.noise.sample(sigma))
+        noise = rollout.noise.sample(
+            annealed(config.noise_sigma, config.noise_sigma_final, self.step / self.config.steps)
+        )
+        if self.step < config.warmup_steps:
+            return np.clip(taught + noise, -1.0, 1.0)
+        return self.agent.explore(rollout.observation, noise)
 
     def _learn(self) -> None:
         config = self.agent.config
@@ -222,7 +226,7 @@ class Training:
             return
         self.evaluated_step = self.step
         self._write_evaluation(result)
-        if self.best_score is None or _score(result) > self.best_score:
+        if self.best_score is None or score(result, self.test_task.judged_by) > self.best_score:
             self._keep_as_best(result)
 
     def _run_evaluation(self, episodes: int, act: Act) -> dict[str, Any] | None:
@@ -244,7 +248,7 @@ class Training:
         self.line.note(f"evaluation at step {self.step:,}: return {result['return_mean']:.2f}{success}")
 
     def _keep_as_best(self, result: dict[str, Any]) -> None:
-        self.best_score = _score(result)
+        self.best_score = score(result, self.test_task.judged_by)
         numbers = {key: value for key, value in result.items() if key != "per_episode"}
         save_best(self.run_directory, self.agent.policy_state(), {"step": self.step, "evaluation": numbers})
 
@@ -260,7 +264,7 @@ class Training:
             raise SystemExit(130)
         self._write_evaluation(last)
         step = self.step
-        if best is None or not _clearly_better(best, last):
+        if best is None or not _clearly_better(best, last, self.test_task.judged_by):
             self._keep_as_best(last)
             best = last
         else:
@@ -317,17 +321,18 @@ class _EvaluationStoppedError(Exception):
     """A signal came during an evaluation."""
 
 
-def _score(result: dict[str, Any]) -> list[float]:
-    """What makes an actor the best: success rate where the task tells it, then the return."""
-    return [result["success_rate"] or 0.0, result["return_mean"]]
+def score(result: dict[str, Any], judged_by: tuple[str, ...]) -> list[float]:
+    """The figures by which actors are compared, the first one first; one that the task does not tell counts as zero."""
+    return [result[name] or 0.0 for name in judged_by]
 
 
-def _clearly_better(best: dict[str, Any], last: dict[str, Any]) -> bool:
-    """Whether `best` beats the last actor in success, or in return by more than the error of its mean.
+def _clearly_better(best: dict[str, Any], last: dict[str, Any], judged_by: tuple[str, ...]) -> bool:
+    """Whether `best` beats the last actor in what the task goes by: a rate, or the return by more than the error of its mean.
 
     The step size is smallest at the end of a training, so the last actor is usually the most precise one, while the best
     of many evaluations of few episodes owes something to luck.
     """
-    if best["success_rate"] != last["success_rate"]:
-        return bool((best["success_rate"] or 0.0) > (last["success_rate"] or 0.0))
+    for name in judged_by:
+        if name != "return_mean" and best[name] != last[name]:
+            return bool((best[name] or 0.0) > (last[name] or 0.0))
     return bool(best["return_mean"] > last["return_mean"] + last["return_std"] / last["episodes"] ** 0.5)

@@ -71,6 +71,8 @@ class Findings:
             return f"Training run {self.run.name}"
         reached = round(result["success_rate"] * result["episodes"])
         place = " over ROS 2" if self.ros else ""
+        if result.get("final_error_median_m") is None:
+            return f"{reached} of {result['episodes']} episodes succeeded{place}"
         return f"The arm reached {reached} of {result['episodes']} targets{place}"
 
     def parts(self, pictures: Pictures) -> list[str]:
@@ -104,7 +106,7 @@ class Findings:
         found = []
         if self.evaluation and self.evaluation.get("success_rate") is not None:
             rate, count = 100 * self.evaluation["success_rate"], self.evaluation["episodes"]
-            found.append(tile(f"{rate:.3g}", "%", f"success in process, {count} targets"))
+            found.append(tile(f"{rate:.3g}", "%", f"success in process, {count} episodes"))
         if self.ros:
             rate, count = 100 * self.ros["success_rate"], self.ros["episodes"]
             found.append(tile(f"{rate:.3g}", "%", f"success over ROS 2, {count} targets"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PointStamped
+from geometry_msgs.msg import PointStamped, TwistStamped
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.qos import QoSProfile
@@ -48,6 +48,7 @@ class Operator(Bystander):
         self._reader = JointStateReader(robot.joint_names, "ignore")
         self._joints = Newest(self.node, JointState, "joint_states", STATE_QOS)
         self._target = self.node.create_publisher(PointStamped, "target", COMMAND_QOS)
+        self._velocity = self.node.create_publisher(TwistStamped, "cmd_vel", COMMAND_QOS)
         self._pose = self.node.create_publisher(JointState, "plant_node/set_pose", COMMAND_QOS)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=50))
         self._clients: dict[str, Any] = {}
@@ -65,13 +66,22 @@ class Operator(Bystander):
         message.point.x, message.point.y, message.point.z = (float(value) for value in point)
         self._target.publish(message)
 
+    def send_velocity(self, velocity: Sequence[float], frame: str = "") -> None:
+        """Publishes a velocity to walk at: forward and left, m/s, and turning, rad/s."""
+        message = TwistStamped()
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        message.header.frame_id = frame
+        forward, left, turn = (float(value) for value in velocity)
+        message.twist.linear.x, message.twist.linear.y, message.twist.angular.z = forward, left, turn
+        self._velocity.publish(message)
+
     def place(self, names: Sequence[str], position: Sequence[float]) -> None:
-        """Moves the simulated robot into a pose, rad."""
+        """Moves the simulated robot into a pose, rad; one on a floating base also back to where it stood at the start."""
         self._pose.publish(JointState(name=list(names), position=[float(value) for value in position]))
 
     def ready(self) -> bool:
-        """True when the policy node listens to targets."""
-        return self._target.get_subscription_count() > 0
+        """True when the policy node listens to targets or velocities."""
+        return any(one.get_subscription_count() > 0 for one in (self._target, self._velocity))
 
     def active(self, node: str = "policy_node") -> bool:
         """True when a lifecycle node is active."""

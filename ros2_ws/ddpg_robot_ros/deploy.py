@@ -14,7 +14,11 @@ from ddpg_robot_ros.processes import LEARNER, REFUSED, Deployment, ros_arguments
 from ddpg_robot_ros.transport import StopSignal
 
 POLL_S = 0.1
-SEND_TARGET = f"{sys.executable} -m ddpg_robot_ros.send_target 0.5 0.2 0.4"
+SEND = {
+    "point": ("A target", "send_target 0.5 0.2 0.4"),
+    "velocity": ("A velocity", "send_velocity 0.5 0 0"),
+}
+"""Kind of command -> what to tell the operator."""
 
 
 def deploy(
@@ -67,9 +71,10 @@ def deploy(
     stop = StopSignal()
     end = math.inf if duration is None else time.monotonic() + duration
     with deployment:
-        if deployment.manifest.command.kind == "point":
-            where = f" --ros-args -r __ns:=/{namespace.strip('/')}" if namespace else ""
-            print(f"A target, from another terminal: {SEND_TARGET}{where}\nCtrl-C ends.", flush=True)
+        what, program = SEND[deployment.manifest.command.kind]
+        where = f" --ros-args -r __ns:=/{namespace.strip('/')}" if namespace else ""
+        line = f"{sys.executable} -m ddpg_robot_ros.{program}{where}"
+        print(f"{what}, from another terminal: {line}\nCtrl-C ends.", flush=True)
         while not stop.wait(POLL_S) and time.monotonic() < end:
             if not _supervise(deployment, stop):
                 return 1

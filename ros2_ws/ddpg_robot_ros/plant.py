@@ -1,41 +1,41 @@
-"""MuJoCo stands in for the robot's hardware: motors with limits, firmware that compensates gravity and can damp."""
+"""MuJoCo stands in for the robot's hardware: motors with limits, firmware that compensates gravity, stands and can damp."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, JointMappingError, MissingExtraError, mismatch
+from ddpg_robot.kinematics import in_heading_frame
 from ddpg_robot.state import RobotState
 
 MAX_CATCH_UP_S = 0.1
 """A plant that was held up longer than this lets the lost time go instead of racing after it."""
 HOLD_FRACTION = 0.1
 """Hold damping, in parts of the effort limit per rad/s, for a model that names none."""
+STAND_STIFFNESS = 2.5
+"""Of a floating base's firmware that stands, in parts of the effort limit per rad."""
 
 
-def find_model(text: str) -> Path:
-    """An MJCF file: a path, or the name of a model in ddpg_robot_sim.
+class Base(NamedTuple):
+    """A floating base as it is, not as sensors say."""
 
-    Raises:
-        ConfigError: there is no such file.
-    """
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path
-    spec = importlib.util.find_spec("ddpg_robot_sim")  # locates the package without importing it
-    shipped: dict[str, Path] = {}
-    if spec is not None and spec.submodule_search_locations:
-        shipped = {file.stem: file for file in (Path(spec.submodule_search_locations[0]) / "models").glob("*.xml")}
-    if text not in shipped:
-        raise ConfigError(mismatch("model", repr(text), "an MJCF file or a shipped model", shipped))
-    return shipped[text]
+    pose: np.ndarray
+    """Position in the world, m, and orientation, base frame to world, wxyz ``(7,)``."""
+    velocity: np.ndarray
+    """In the world ``(3,)``, m/s."""
+    turning: np.ndarray
+    """Angular velocity in the base's frame ``(3,)``, rad/s."""
+
+    @property
+    def heading_velocity(self) -> np.ndarray:
+        """Velocity forward, left, up ``(3,)``, m/s, in a frame that turns with the heading alone."""
+        return in_heading_frame(self.velocity, self.pose[3:])
 
 
 def read_draw(text: str) -> dict[str, Any] | None:
@@ -56,6 +56,9 @@ def read_draw(text: str) -> dict[str, Any] | None:
 class Plant:
     """A robot of torque motors on hinges, stepped in real time.
 
+    A robot on a floating base stands by itself, in the pose where it was put, until the first command. From then on it is
+    left to the commands: without them it is damped, and after a fall it stays where it fell, until `place`.
+
     Args:
         model: path of the MJCF.
         gravity_compensation: False switches off what the model's ``gravcomp`` does.
@@ -64,6 +67,8 @@ class Plant:
     Attributes:
         joint_names: actuated joints in the model's order; all arrays are in this order.
         applied: effort that the motors exerted in the last step ``(n,)``, N·m.
+        floating_base: the base moves freely: there is an IMU.
+        base: of a floating base, views that follow the simulation.
         measured: what the sensors said in the last `measure`.
 
     Raises:
@@ -86,8 +91,17 @@ class Plant:
         self._limit = self._model.actuator_ctrlrange[:, 1].copy()
         self._hold_gain = self._hold_damping()
         self._command: np.ndarray | None = None
+        free = np.flatnonzero(self._model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        self.floating_base = len(free) > 0
+        if self.floating_base:
+            qpos, qvel = self._model.jnt_qposadr[free[0]], self._model.jnt_dofadr[free[0]]
+            moving = self._data.qvel[
+                qvel : qvel + 6
+            ]  # a free joint: translation in the world, turning in its own frame
+            self.base = Base(self._data.qpos[qpos : qpos + 7], moving[:3], moving[3:])
+        self._force = self._accelerometer()
         self.applied = np.zeros(len(joints))
-        self.measured = RobotState(len(joints))
+        self.measured = RobotState(len(joints), self.floating_base)
         self._hardware = None if draw is None else self._drawn(draw)
         self.reset()
 
@@ -97,10 +111,13 @@ class Plant:
             mujoco.mj_resetDataKeyframe(self._model, self._data, 0)
         else:
             mujoco.mj_resetData(self._model, self._data)
+        self._home = self._data.qpos.copy()
         self._begin()
 
     def place(self, names: Sequence[str], position: Sequence[float]) -> None:
         """Moves the robot into a pose, at rest; joints not named stay.
+
+        A robot on a floating base is first put back to where it stood at the start: legs and base must fit together.
 
         Raises:
             JointMappingError: a joint is unknown, or names and positions differ in number.
@@ -110,6 +127,8 @@ class Plant:
             found = f"{len(position)} positions for {', '.join(names[:20])}"
             raise JointMappingError(mismatch("pose", found, "a position for each known joint", self.joint_names))
         where = [self.joint_names.index(name) for name in names]
+        if self.floating_base:
+            self._data.qpos[:] = self._home
         self._data.qpos[self._qpos[where]] = position
         self._data.qvel[:] = 0.0
         self._begin()
@@ -117,6 +136,8 @@ class Plant:
     def command(self, effort: np.ndarray | None) -> None:
         """Effort to exert from the next step on ``(n,)``, N·m; None holds by damping."""
         self._command = None if effort is None else np.clip(effort, -self._limit, self._limit)
+        if effort is not None:
+            self._stiffness = 0.0
         if self._hardware is not None and self._command is not None:
             self._hardware.command(self._command)
 
@@ -124,11 +145,10 @@ class Plant:
         """Steps the physics by whole steps, at most `seconds`. Returns the number of steps."""
         steps = int(seconds / self.timestep + 1e-6)
         if self._hardware is not None:
-            self._hardware.advance(steps, self._hold_gain if self._command is None else None)
+            self._hardware.advance(steps, self._holding if self._command is None else None)
         for _ in range(steps if self._hardware is None else 0):
             if self._command is None:
-                damping = -self._hold_gain * self._data.qvel[self._qvel]
-                self._data.ctrl[:] = np.clip(damping, -self._limit, self._limit)
+                self._data.ctrl[:] = np.clip(self._holding(), -self._limit, self._limit)
             else:
                 self._data.ctrl[:] = self._command
             mujoco.mj_step(self._model, self._data)
@@ -164,15 +184,35 @@ class Plant:
         """Joint velocities ``(n,)``, rad/s."""
         return np.asarray(self._data.qvel[self._qvel])
 
+    @property
+    def specific_force(self) -> np.ndarray | None:
+        """What an accelerometer measures ``(3,)``, m/s^2; None for a model that has none."""
+        return None if self._force is None else np.asarray(self._data.sensordata[self._force])
+
     def _begin(self) -> None:
         mujoco.mj_forward(self._model, self._data)
         if self._hardware is not None:
             self._hardware.start()
+        # A floating base holds the pose it is in; a fixed one needs no more than damping.
+        self._pose = self.position
+        self._stiffness = STAND_STIFFNESS if self.floating_base else 0.0
+
+    def _holding(self) -> np.ndarray:
+        """What the firmware exerts without a command ``(n,)``, N·m."""
+        stiffness = self._stiffness * self._limit
+        return stiffness * (self._pose - self.position) - self._hold_gain * self.velocity
 
     def _read(self, state: RobotState) -> None:
         state.position[:] = self.position
         state.velocity[:] = self.velocity
+        if self.floating_base:
+            state.orientation_wxyz[:] = self.base.pose[3:]
+            state.angular_velocity[:] = self.base.turning
         state.stamp = self.time
+
+    def _accelerometer(self) -> slice | None:
+        found = np.flatnonzero(self._model.sensor_type == mujoco.mjtSensor.mjSENS_ACCELEROMETER)
+        return slice(start := self._model.sensor_adr[found[0]], start + 3) if len(found) else None
 
     def _drawn(self, draw: Mapping[str, Any]) -> Any:
         """The hardware of a draw: the very code of the simulated tasks."""

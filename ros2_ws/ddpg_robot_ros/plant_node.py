@@ -1,7 +1,10 @@
 """The plant node: a simulated robot in real time, behind the topics of a real one.
 
-Publishes ``joint_states`` (effort: what the motors exerted), takes ``effort_controller/commands``. When commands stop
-it holds by damping, as an arm's firmware does. On SIGINT it outlives its controllers: their farewell must reach it.
+Publishes ``joint_states`` (effort: what the motors exerted) and, of a floating base, ``imu``; takes
+``effort_controller/commands``. When commands stop it holds by damping, as an arm's firmware does; a robot with legs stands
+by itself until the first one. On SIGINT it outlives its controllers: their farewell must reach it. ``~/set_pose`` puts the
+robot into a pose; ``~/base_pose`` and ``~/base_velocity`` (forward, left, up, turning; in a frame that only turns with the
+heading) tell of a floating base what no robot knows of itself, for whoever measures how it walked.
 """
 
 from __future__ import annotations
@@ -14,16 +17,20 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.errors import ConfigError, DdpgRobotError, mismatch
+from ddpg_robot.policy import read_manifest
 from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot_ros.effort_command import effort_values
-from ddpg_robot_ros.parameters import Parameter, declare, value
-from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, find_model, read_draw
+from ddpg_robot_ros.models import find_model, model_of
+from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
+from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, read_draw
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_READER_QOS,
@@ -37,10 +44,19 @@ from ddpg_robot_ros.transport import (
 OUTLIVE_S = 3.0
 LOCKSTEP_WAIT_S = 0.25
 """How long a plant in lockstep waits for a command that does not come."""
+TRUTH_RATE_HZ = 50.0
+BASE_FRAME, WORLD_FRAME = "base", "world"
 
 PARAMETERS = (
-    Parameter("model", "arm_reach", "MJCF file, or the name of a model of ddpg_robot_sim."),
-    Parameter("rate", 500.0, "joint_states per second.", 1.0, 5000.0),
+    Parameter(
+        "model", "", "MJCF file, or the name of a model of ddpg_robot_sim; empty = the one of the policy's robot."
+    ),
+    Parameter(
+        "policy",
+        "arm_reach",
+        "Policy file (.onnx) or shipped policy whose robot is simulated, where no model is named.",
+    ),
+    Parameter("rate", 500.0, "joint_states, and imu messages of a floating base, per second.", 1.0, 5000.0),
     Parameter("joint_order", [""], "Order of the joints in joint_states; [''] = the model's."),
     Parameter("command_order", [""], "Order of the joints in commands; [''] = the model's."),
     Parameter("gravity_compensation", True, "False switches off the gravity compensation that the model has."),
@@ -61,8 +77,9 @@ class PlantNode(Node):
     def __init__(self) -> None:
         super().__init__("plant_node")
         declare(self, PARAMETERS)
-        drawn = read_draw(value(self, "draw"))
-        self._plant = Plant(find_model(value(self, "model")), value(self, "gravity_compensation"), drawn)
+        named = value(self, "model")
+        model = find_model(named) if named else model_of(read_manifest(policy_path(value(self, "policy"))).robot)
+        self._plant = Plant(model, value(self, "gravity_compensation"), read_draw(value(self, "draw")))
         names = self._plant.joint_names
         self._state_order = self._order("joint_order")
         self._command_order = np.argsort(self._order("command_order"))
@@ -79,6 +96,13 @@ class PlantNode(Node):
         self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
         self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS, raw=True)
         self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
+        if self._plant.floating_base:
+            self._imu = self._imu_message()
+            self._imus = self.create_publisher(Imu, "imu", STATE_QOS)
+            self._base_poses = self.create_publisher(PoseStamped, "~/base_pose", STATE_QOS)
+            self._base_velocities = self.create_publisher(TwistStamped, "~/base_velocity", STATE_QOS)
+            self._truth_every = max(1, round(value(self, "rate") / TRUTH_RATE_HZ))
+            self._published = 0
         has_clock = value(self, "publish_clock") or self._lockstep
         self._plant_clock = self.create_publisher(Clock, "/clock", 10) if has_clock else None
 
@@ -152,11 +176,13 @@ class PlantNode(Node):
 
     def _publish(self) -> None:
         nanoseconds = time.time_ns() if self._plant_clock is None else round(self._plant.time * 1e9)
+        if self._plant.floating_base:
+            if self._published % self._truth_every == 0:
+                self._publish_truth(_time(nanoseconds))
+            self._published += 1
         self._publish_state(nanoseconds)
         if self._plant_clock is not None:  # last: who ticks by it finds the state there
-            message = Clock()
-            message.clock.sec, message.clock.nanosec = divmod(nanoseconds, 1_000_000_000)
-            self._plant_clock.publish(message)
+            self._plant_clock.publish(Clock(clock=_time(nanoseconds)))
 
     def _publish_state(self, nanoseconds: int) -> None:
         age = self._plant.measure()
@@ -166,9 +192,38 @@ class PlantNode(Node):
         self._position[:] = measured.position[order]
         self._velocity[:] = measured.velocity[order]
         self._effort[:] = self._plant.applied[order]
-        stamp = self._message.header.stamp
-        stamp.sec, stamp.nanosec = divmod(nanoseconds - round(age * 1e9), 1_000_000_000)
+        self._message.header.stamp = stamp = _time(nanoseconds - round(age * 1e9))
         self._states.publish(self._message)
+        if self._plant.floating_base:
+            self._publish_imu(stamp)
+
+    def _publish_imu(self, stamp: Time) -> None:
+        message, measured, force = self._imu, self._plant.measured, self._plant.specific_force
+        message.header.stamp = stamp
+        q, w, f = message.orientation, message.angular_velocity, message.linear_acceleration
+        q.w, q.x, q.y, q.z = measured.orientation_wxyz.tolist()
+        w.x, w.y, w.z = measured.angular_velocity.tolist()
+        if force is not None:
+            f.x, f.y, f.z = force.tolist()
+        self._imus.publish(message)
+
+    def _publish_truth(self, stamp: Time) -> None:
+        pose, velocity, base = PoseStamped(), TwistStamped(), self._plant.base
+        pose.header.stamp = velocity.header.stamp = stamp
+        pose.header.frame_id, velocity.header.frame_id = WORLD_FRAME, BASE_FRAME
+        at, turned, going = pose.pose.position, pose.pose.orientation, velocity.twist.linear
+        at.x, at.y, at.z, turned.w, turned.x, turned.y, turned.z = base.pose.tolist()
+        going.x, going.y, going.z = base.heading_velocity.tolist()
+        velocity.twist.angular.z = float(base.turning[2])
+        self._base_poses.publish(pose)
+        self._base_velocities.publish(velocity)
+
+    def _imu_message(self) -> Imu:
+        message = Imu()
+        message.header.frame_id = BASE_FRAME
+        if self._plant.specific_force is None:
+            message.linear_acceleration_covariance[0] = -1.0  # sensor_msgs/Imu: not measured
+        return message
 
     def _order(self, parameter: str) -> np.ndarray:
         """Indices of the model's joints in the order that a parameter names."""
@@ -183,6 +238,11 @@ class PlantNode(Node):
         if text != self._complaint:
             self.get_logger().error(text)
             self._complaint = text
+
+
+def _time(nanoseconds: int) -> Time:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return Time(sec=seconds, nanosec=rest)
 
 
 def main(args: Sequence[str] | None = None) -> int:

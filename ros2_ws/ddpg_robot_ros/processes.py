@@ -139,7 +139,8 @@ class Deployment:
         common = ros_arguments(namespace=namespace, params_file=params_file)
         self._plan: list[tuple[str, list[str]]] = []
         if plant:
-            own = {"gravity_compensation": self.manifest.robot.gravity_compensated, **(plant_parameters or {})}
+            compensated = self.manifest.robot.gravity_compensated
+            own = {"policy": path, "gravity_compensation": compensated, **(plant_parameters or {})}
             self._plan.append(("plant_node", ["-m", "ddpg_robot_ros.plant_node", *common, *ros_arguments(own)]))
         guard = guard and not shadow
         if guard:

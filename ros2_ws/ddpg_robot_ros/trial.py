@@ -73,7 +73,7 @@ def run_trial(
         deployment = Deployment(policy, guard=guard, rate=rate, policy_parameters=parameters, environment=environment)
         rows = []
         with deployment, Operator(deployment.manifest.robot, domain=domain) as operator:
-            _await_start(deployment, operator)
+            await_start(deployment, operator)
             for index, target in enumerate(targets):
                 start = None if starts is None else np.asarray(starts[index], dtype=float)
                 rows.append(_episode(operator, deployment.manifest, target, start, hold_s))
@@ -86,7 +86,9 @@ def run_trial(
     return result
 
 
-def _await_start(deployment: Deployment, operator: Operator) -> None:
+def await_start(deployment: Deployment, operator: Operator) -> None:
+    """Returns when the policy is active and robot and operator hear one another. Raises ProcessFailedError otherwise."""
+
     def active() -> bool:
         deployment.check()
         return operator.active() and operator.ready() and operator.watch()

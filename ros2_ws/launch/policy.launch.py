@@ -1,4 +1,4 @@
-"""Guard and policy node, with the simulated arm as the robot unless ``plant:=false``.
+"""Guard and policy node, with the simulated robot unless ``plant:=false``.
 
 Ctrl-C ends in damping, then zero effort. A node that refuses its settings ends the launch; a policy node that dies leaves
 the guard damping.
@@ -19,7 +19,7 @@ REFUSED = 2  # exit status of a node whose settings cannot work
 
 ARGUMENTS = (
     ("policy", "arm_reach", "Policy file (.onnx), or the name of a shipped policy."),
-    ("plant", "true", "Start the simulated arm; false drives a real robot."),
+    ("plant", "true", "Start the simulated robot; false drives a real robot."),
     ("guard", "true", "Put the effort guard between policy and controller."),
     ("rate", "0.0", "Ticks per second, a whole multiple of the policy's rate; 0 = as trained."),
     ("shadow", "false", "Command nobody: publish on policy_node/shadow_effort what would be commanded; no guard."),
@@ -43,7 +43,7 @@ def start(context: LaunchContext) -> list:
     policy = str(Path(given["policy"]).resolve()) if Path(given["policy"]).suffix else given["policy"]
     nodes = []
     if is_true(given["plant"]):
-        nodes.append(node("plant_node", given, {}))
+        nodes.append(node("plant_node", given, {"policy": policy}))
     if guarded:
         nodes.append(node("effort_guard", given, {"policy": policy}, respawn=True))
     parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True, "guarded": guarded}

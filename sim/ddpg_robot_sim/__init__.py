@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gymnasium
 
-TASKS = {"arm_reach": "ddpg_robot/ArmReach-v0"}
+TASKS = {"arm_reach": "ddpg_robot/ArmReach-v0", "quadruped_walk": "ddpg_robot/QuadrupedWalk-v0"}
 """Short task name -> Gymnasium id."""
 
 gymnasium.register(TASKS["arm_reach"], entry_point="ddpg_robot_sim.arm_reach:ArmReach")
+gymnasium.register(TASKS["quadruped_walk"], entry_point="ddpg_robot_sim.quadruped_walk:QuadrupedWalk")

@@ -71,9 +71,9 @@ class Motors:
             self._ctrl[:] = self._asked
             self._stands = True
 
-    def hold(self, gain: Array, velocity: Array) -> None:
-        """Damps: ``-gain * velocity`` within the effort limits, without delay. Commands on their way are forgotten."""
-        self._ctrl[:] = np.clip(-gain * velocity, -self._limit, self._limit)
+    def hold(self, effort: Array) -> None:
+        """Sets the torque ``(n,)``, N·m, within the effort limits, without delay. Commands on their way are forgotten."""
+        self._ctrl[:] = np.clip(effort, -self._limit, self._limit)
         self._pending.clear()
         self._ask(self._ctrl.copy())
 

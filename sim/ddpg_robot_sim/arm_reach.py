@@ -94,6 +94,12 @@ class ArmReach(RobotTask):
         self._step = 0
         self._held = 0
 
+    @classmethod
+    def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
+        """The keyword arguments that make the task of a policy's interface."""
+        compensated = interface.robot.gravity_compensated
+        return {"control_mode": interface.control.mode, "gravity_compensated": compensated}
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         options = options or {}

@@ -118,6 +118,11 @@ class RobotTask(gymnasium.Env):
         self._qpos = model.jnt_qposadr[joint_ids].astype(np.intp)
         self._qvel = model.jnt_dofadr[joint_ids].astype(np.intp)
         self._take_qpos, self._take_qvel = self.data.qpos.take, self.data.qvel.take
+        free = np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        if len(free):
+            # A free joint speaks like an IMU: orientation base to world, turning in the base's own frame.
+            qpos, qvel = model.jnt_qposadr[free[0]] + 3, model.jnt_dofadr[free[0]] + 3
+            self._orientation, self._turning = self.data.qpos[qpos : qpos + 4], self.data.qvel[qvel : qvel + 3]
         self._substeps = round(control.loop_period / model.opt.timestep)
         if abs(self._substeps * model.opt.timestep - control.loop_period) > 1e-9:
             expected = f"a whole multiple of the physics step {model.opt.timestep} s"
@@ -189,6 +194,9 @@ class RobotTask(gymnasium.Env):
         # Arguments without names, indices of numpy's own type, and "clip": five times as fast as `qpos[indices]`.
         self._take_qpos(self._qpos, 0, state.position, "clip")
         self._take_qvel(self._qvel, 0, state.velocity, "clip")
+        if state.floating_base:
+            state.orientation_wxyz[:] = self._orientation
+            state.angular_velocity[:] = self._turning
         state.stamp = self.data.time
 
     def run_action(self, action: np.ndarray) -> Verdict:

@@ -120,8 +120,8 @@ class Hardware:
         """Sends an effort ``(n,)``, N·m, to the motors, which it reaches after its delay."""
         self._motors.command(effort, self._step)
 
-    def advance(self, steps: int, hold: Array | None = None) -> None:
-        """So many physics steps. With `hold` the firmware damps by these gains ``(n,)``, N·m·s/rad, whatever was commanded."""
+    def advance(self, steps: int, hold: Callable[[], Array] | None = None) -> None:
+        """So many physics steps. With `hold` the firmware exerts what this says ``(n,)``, N·m, whatever was commanded."""
         model, data, motors, sensors = self._model, self._data, self._motors, self._sensors
         for step in range(self._step, self._step + steps):
             if step == self._push_at:
@@ -129,7 +129,7 @@ class Hardware:
             if hold is None:
                 motors.exert(step, sensors.newest.velocity)
             else:
-                motors.hold(hold, sensors.newest.velocity)
+                motors.hold(hold())
             mujoco.mj_step(model, data)
             self._read(sensors.next())
         self._step += steps

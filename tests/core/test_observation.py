@@ -8,7 +8,7 @@ import pytest
 from core.robots import POINT, TERMS, two_joint_interface, two_joint_robot
 
 from ddpg_robot.errors import ObservationError
-from ddpg_robot.kinematics import ChainKinematics
+from ddpg_robot.kinematics import ChainKinematics, in_heading_frame
 from ddpg_robot.observation import ObservationBuilder, observation_spec
 from ddpg_robot.spec import ChainLink, KinematicChain, ObservationSpec, TermSpec
 from ddpg_robot.state import Command, RobotState
@@ -86,6 +86,14 @@ def test_term_that_needs_a_chain_or_an_imu_is_refused_without():
         ObservationBuilder(robot, observation_spec(("hand_position",), robot, POINT), POINT)
     with pytest.raises(ObservationError, match="fixed base"):
         ObservationBuilder(robot, observation_spec(("projected_gravity",), robot, POINT), POINT)
+
+
+def test_a_velocity_of_the_world_is_told_ahead_left_and_up_of_where_a_base_heads():
+    half = math.pi / 4
+    heading_left = np.array([math.cos(half), 0.0, 0.0, math.sin(half)])  # turned by 90 degrees about the vertical
+    assert in_heading_frame(np.array([1.0, 2.0, 3.0]), heading_left) == pytest.approx([2.0, -1.0, 3.0])
+    pitched = np.array([math.cos(0.2), 0.0, math.sin(0.2), 0.0])
+    assert in_heading_frame(np.array([1.0, 2.0, 3.0]), pitched) == pytest.approx([1.0, 2.0, 3.0])
 
 
 def test_projected_gravity_points_down_in_the_base_frame():

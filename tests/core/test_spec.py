@@ -79,6 +79,14 @@ def test_more_joints_than_any_robot_has_are_refused_before_a_filter_is_made_for_
         RobotSpec("centipede", joints, True, False)
 
 
+def test_a_command_may_leave_an_axis_without_choice_but_not_all_of_them():
+    command = two_joint_interface().command
+    fixed = dataclasses.replace(command, lower=(0.0, 0.0, 0.0), upper=(1.0, 0.0, 0.0))
+    assert fixed.upper == (1.0, 0.0, 0.0)
+    with pytest.raises(SpecError, match="a choice somewhere"):
+        dataclasses.replace(command, lower=(0.0, 0.0, 0.0), upper=(0.0, 0.0, 0.0))
+
+
 @pytest.mark.parametrize("change", [{"kind": "pose"}, {"size": 2, "lower": (0.0, 0.0), "upper": (1.0, 1.0)}])
 def test_a_command_that_no_node_reads_is_refused(change):
     with pytest.raises(SpecError, match="command"):

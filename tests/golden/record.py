@@ -1,8 +1,9 @@
-"""Records state -> terms pairs of the arm: ``python tests/golden/record.py``. Only when the observation is meant to change."""
+"""Records state -> terms pairs of each task: ``python tests/golden/record.py [TASK]``. Only when the observation shall change."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -10,27 +11,32 @@ import numpy as np
 
 import ddpg_robot_sim
 
-GOLDEN = Path(__file__).parent / "arm_reach.json"
-
 
 def main() -> None:
-    env = gymnasium.make(ddpg_robot_sim.TASKS["arm_reach"]).unwrapped
-    rng = np.random.default_rng(7)
+    for task in sys.argv[1:] or ddpg_robot_sim.TASKS:
+        pairs = json.dumps(recorded(task, np.random.default_rng(7)))
+        (Path(__file__).parent / f"{task}.json").write_text(pairs)
+
+
+def recorded(task: str, rng: np.random.Generator) -> list[dict[str, list[float]]]:
+    env = gymnasium.make(ddpg_robot_sim.TASKS[task]).unwrapped
     pairs = []
     for seed in range(4):
         env.reset(seed=seed)
         for _ in range(5):
-            terms = env.step(rng.uniform(-0.3, 0.3, 7))[0]
-            pairs.append(
-                {
-                    "position": env.state.position.tolist(),
-                    "velocity": env.state.velocity.tolist(),
-                    "last_effort": env.effort.tolist(),
-                    "command": env.command.values.tolist(),
-                    "terms": terms.tolist(),
-                }
-            )
-    GOLDEN.write_text(json.dumps(pairs))
+            terms = env.step(rng.uniform(-0.3, 0.3, env.model.nu))[0]
+            base = {"orientation_wxyz": env.state.orientation_wxyz, "angular_velocity": env.state.angular_velocity}
+            base["stamp"] = np.float64(env.state.stamp)
+            pair = {
+                "position": env.state.position,
+                "velocity": env.state.velocity,
+                **(base if env.state.floating_base else {}),
+                "last_effort": env.effort,
+                "command": env.command.values,
+                "terms": terms,
+            }
+            pairs.append({name: values.tolist() for name, values in pair.items()})
+    return pairs
 
 
 if __name__ == "__main__":

@@ -68,6 +68,16 @@ class Spaces(Drift):
         self.action_space = found.get(action, self.action_space)
 
 
+class Measured(Drift):
+    """The same with a figure of its own, by which actors are judged although they cannot succeed."""
+
+    judged_by = ("return_mean",)
+
+    def step(self, action):
+        *rest, info = super().step(action)
+        return *rest, {**info, "is_success": False, "metrics": {"place_m": self.position}}
+
+
 class Harder(Drift):
     """The same, which asks how far the training is."""
 
@@ -82,6 +92,17 @@ class Harder(Drift):
         return super().reset(seed=seed, options=options)
 
 
+class Taught(Drift):
+    """The same without rewards, but with a teacher who always pushes to the right."""
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 0.0, terminated, truncated, info
+
+    def teacher_action(self):
+        return np.array([0.6])
+
+
 class Forever(Drift):
     """The same without any end."""
 
@@ -94,5 +115,7 @@ class Forever(Drift):
 gymnasium.register("learn_test/Forever-v0", Forever)
 gymnasium.register("learn_test/Harder-v0", Harder, max_episode_steps=30)
 gymnasium.register("learn_test/Drift-v0", Drift, max_episode_steps=30)
+gymnasium.register("learn_test/Measured-v0", Measured, max_episode_steps=30)
+gymnasium.register("learn_test/Taught-v0", Taught, max_episode_steps=30)
 gymnasium.register("learn_test/Spaces-v0", Spaces, max_episode_steps=30)
 gymnasium.register("learn_test/Buttons-v0", Buttons, max_episode_steps=30)

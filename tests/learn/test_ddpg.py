@@ -26,18 +26,21 @@ VARIANTS = {
     "penalty": resolve_agent("ddpg", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
     "smooth": resolve_agent("ddpg", {**SMALL, "smoothness": 0.3}),
     "plain twins": resolve_agent("max", {**SMALL, "critic_expectile": 0.5}),
+    "taught": resolve_agent("ddpg", {**SMALL, "teacher_weight": 0.7}),
     "late action": resolve_agent("ddpg", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
 }
 
 
 def random_batch(agent: Ddpg, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
-    replay = Replay(64, 5, 2, agent.config.batch_size)
+    taught = agent.config.teacher_weight > 0
+    replay = Replay(64, 5, 2, agent.config.batch_size, taught)
     for _ in range(64):
         observation, following = rng.normal(1.0, 3.0, (2, 5))
         agent.normalizer.observe(observation)
         agent.returns.observe([rng.normal(2.0)])
-        replay.add(observation, rng.uniform(-1, 1, 2), rng.normal(), 0.9 * (rng.random() > 0.2), following)
+        teacher = (rng.uniform(-1, 1, 2),) if taught else ()
+        replay.add(observation, rng.uniform(-1, 1, 2), rng.normal(), 0.9 * (rng.random() > 0.2), following, *teacher)
     return replay.sample(rng)
 
 
@@ -73,6 +76,8 @@ def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
     loss = -critics[0](observation, torch.tanh(preactivation)).mean()
     loss = loss + config.saturation_penalty * (preactivation.abs() - 1).clamp(min=0).square().mean()
     loss = loss + config.smoothness * (torch.tanh(preactivation) - later_action).square().sum(1).mean()
+    if batch.teacher_action is not None:
+        loss = loss + config.teacher_weight * (torch.tanh(preactivation) - batch.teacher_action).square().sum(1).mean()
     loss.backward()
     optimizer.step()
     modules = {"actor": actor, "critics": critics, "target_actor": target_actor, "target_critics": target_critics}

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from ddpg_robot.errors import CheckpointError, ConfigError, RunDirectoryError, TrainingError
-from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, read_tensors
-from ddpg_robot.learn.config import TrainConfig
+from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, load_policy, read_tensors
+from ddpg_robot.learn.config import TrainConfig, resolve_agent
 from ddpg_robot.learn.evaluate import evaluate
+from ddpg_robot.learn.replay import Replay
+from ddpg_robot.learn.rollout import Rollout
 from ddpg_robot.learn.tasks import LONGEST_EPISODE, episode_seed, open_task
-from ddpg_robot.learn.trainer import train
+from ddpg_robot.learn.trainer import score, train
 
 DRIFT = "learn_test/Drift-v0"
 SPACES = "learn_test/Spaces-v0"
@@ -63,6 +65,41 @@ def test_a_task_that_grows_harder_is_told_how_far_the_training_is_and_evaluated_
     assert learning == sorted(learning)
     assert 0.7 < learning[-1] < 1.0
     assert set(final) == {1.0}
+
+
+@pytest.mark.parametrize(("weight", "low", "high"), [(5.0, 0.4, 0.9), (0.0, -0.4, 0.3)])
+def test_an_actor_does_as_the_teacher_of_its_task_where_it_is_told_to(tmp_path, weight, low, high):
+    overrides = {
+        **TINY,
+        "teacher_weight": weight,
+        "teacher_weight_final": weight,
+        "actor_averaging": 1.0,
+        "actor_lr": 5e-3,
+    }
+    train(config(tmp_path / "run", "learn_test/Taught-v0", overrides=overrides))
+    act = load_policy(tmp_path / "run").act
+    assert all(low < act(np.array([position, 0.5], np.float32))[0] < high for position in (-1.0, 0.0, 1.0))
+
+
+def test_the_teacher_acts_during_the_warm_up_and_is_asked_in_every_state():
+    settings = resolve_agent("ddpg", {**TINY, "teacher_weight": 1.0})
+    with open_task("learn_test/Taught-v0") as task:
+        rollout = Rollout(task, settings, np.random.default_rng(0), np.random.default_rng(1))
+        replay = Replay(10, 2, 1, 4, taught=True)
+        rollout.reset(seed=0, episode=0, progress=0.0)
+        assert rollout.teach() == pytest.approx([0.6])
+        rollout.step(np.array([-0.2]), replay)
+    batch = replay.sample(np.random.default_rng(0))
+    assert batch.action.numpy() == pytest.approx(-0.2)
+    assert batch.teacher_action.numpy() == pytest.approx(0.6)
+
+
+def test_nobody_is_asked_in_a_task_without_a_teacher():
+    settings = resolve_agent("ddpg", {**TINY, "teacher_weight": 1.0})
+    with open_task(DRIFT) as task:
+        rollout = Rollout(task, settings, np.random.default_rng(0), np.random.default_rng(1))
+        rollout.reset(seed=0, episode=0, progress=0.0)
+        assert rollout.teach() is None
 
 
 def test_a_training_leaves_the_processs_arithmetic_as_it_was(tmp_path):
@@ -192,6 +229,21 @@ def test_evaluation_leaves_out_what_the_task_does_not_tell():
     result = evaluate(lambda observation: np.zeros(1), "Pendulum-v1", None, episodes=1, seed=0)
     for key in ("success_rate", "within_5cm_rate", "final_error_median_m", "limit_hit_rate"):
         assert result[key] is None
+
+
+def test_evaluation_reports_the_mean_of_the_figures_that_a_task_measures():
+    result = evaluate(lambda observation: np.zeros(1), "learn_test/Measured-v0", {}, episodes=5, seed=3)
+    places = [row["metrics"]["place_m"] for row in result["per_episode"]]
+    assert len(set(places)) == 5
+    assert result["place_m"] == pytest.approx(np.mean(places))
+
+
+def test_a_task_says_what_makes_an_actor_the_best():
+    worse, better = {"success_rate": 1.0, "return_mean": 1.0}, {"success_rate": 0.0, "return_mean": 2.0}
+    with open_task("learn_test/Measured-v0") as judged, open_task(DRIFT) as usual:
+        by_return, by_success = judged.judged_by, usual.judged_by
+    assert score(better, by_return) > score(worse, by_return)
+    assert score(better, by_success) < score(worse, by_success)
 
 
 def test_evaluation_needs_no_torch():

@@ -9,16 +9,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 from ros.robot import HOME, WAIT_S
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Imu, JointState
 
 from ddpg_robot.errors import ConfigError, JointMappingError
 from ddpg_robot.spec import PolicyManifest
+from ddpg_robot.state import RobotState
 from ddpg_robot_ros.console import Operator
-from ddpg_robot_ros.plant import Plant, find_model, read_draw
+from ddpg_robot_ros.convert import ImuReader
+from ddpg_robot_ros.models import find_model, model_of
+from ddpg_robot_ros.plant import Plant, read_draw
 from ddpg_robot_ros.processes import wait_until
 from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS
 
@@ -60,6 +64,47 @@ def test_a_moving_arm_comes_to_rest_when_commands_stop() -> None:
     plant.command(None)
     plant.advance(1.0)
     assert np.abs(plant.velocity).max() < 0.02
+
+
+def test_a_quadruped_stands_by_itself_until_the_first_command_and_falls_when_nobody_holds_it() -> None:
+    plant = Plant(find_model("quadruped_walk"))
+    plant.advance(2.0)
+    assert plant.base.pose[2] > 0.25
+    assert plant.specific_force == pytest.approx([0.0, 0.0, 9.81], abs=0.3)
+    plant.command(np.zeros(12))
+    plant.command(None)
+    plant.advance(2.0)
+    assert plant.base.pose[2] < 0.15
+    plant.place([], [])
+    plant.advance(2.0)
+    assert plant.base.pose[2] > 0.25
+
+
+def test_the_imu_of_the_plant_tells_what_that_of_the_model_does() -> None:
+    plant = Plant(find_model("quadruped_walk"))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        plant.command(rng.uniform(-10, 10, 12))
+        plant.advance(0.1)
+        mujoco.mj_forward(plant._model, plant._data)  # sensors of this very state, not of the step before
+        plant.measure()
+        imu = plant.measured
+        assert imu.angular_velocity == pytest.approx(plant._data.sensor("angular_velocity").data, abs=1e-9)
+        assert abs(imu.orientation_wxyz @ plant._data.sensor("orientation").data) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_velocity_of_the_base_is_told_in_the_frame_of_its_heading() -> None:
+    plant = Plant(find_model("quadruped_walk"))
+    plant._data.qpos[3:7] = (np.cos(np.pi / 4), 0.0, 0.0, np.sin(np.pi / 4))  # it looks to the world's y
+    plant._data.qvel[:3] = (0.0, 1.0, 0.5)
+    assert plant.base.heading_velocity == pytest.approx([1.0, 0.0, 0.5])
+
+
+def test_a_robot_without_a_shipped_model_is_refused_with_what_to_do(manifest: PolicyManifest) -> None:
+    assert model_of(manifest.robot).stem == "arm_reach"
+    joints = tuple(dataclasses.replace(joint, name=f"other_{joint.name}") for joint in manifest.robot.joints)
+    with pytest.raises(ConfigError, match="parameter model"):
+        model_of(dataclasses.replace(manifest.robot, joints=joints, chain=None))
 
 
 def test_a_pose_with_an_unknown_joint_is_refused() -> None:
@@ -164,7 +209,27 @@ def test_joint_states_come_in_real_time_in_the_order_that_was_asked_for(start, w
     assert 0 <= age < 1.0
 
 
-def test_commands_move_the_joint_they_mean_and_stop_when_they_stop(start, watcher: Operator) -> None:
+def test_the_imu_of_a_quadruped_comes_with_its_joint_states(start, watcher: Operator) -> None:
+    seen: list[Imu] = []
+    joints: list[JointState] = []
+    watcher.node.create_subscription(Imu, "imu", seen.append, STATE_QOS)
+    watcher.node.create_subscription(JointState, "joint_states", joints.append, STATE_QOS)
+    start("plant_node", model="quadruped_walk")
+
+    def stamps(messages: list) -> set[tuple[int, int]]:
+        return {(message.header.stamp.sec, message.header.stamp.nanosec) for message in list(messages)}
+
+    assert wait_until(lambda: len(stamps(seen) & stamps(joints)) > 10, WAIT_S)  # one of each at every step
+    state = RobotState(12, floating_base=True)
+
+    def at_rest() -> bool:
+        ImuReader().fill(seen[-1], state)
+        return np.abs(state.angular_velocity).max() < 0.01
+
+    assert wait_until(at_rest, WAIT_S)
+    assert state.orientation_wxyz == pytest.approx([1.0, 0.0, 0.0, 0.0], abs=0.02)
+    assert seen[-1].linear_acceleration.z == pytest.approx(9.81, abs=0.3)
+
     from std_msgs.msg import Float64MultiArray
 
     start("plant_node", joint_order=SHUFFLED)

@@ -1,0 +1,261 @@
+"""`quadruped_walk`: a torque-controlled quadruped walks at the velocity it is told, from joint states and an IMU alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import mujoco
+import numpy as np
+
+from ddpg_robot.errors import ConfigError, mismatch
+from ddpg_robot.kinematics import in_heading_frame, rotation_matrix
+from ddpg_robot.observation import GAIT_FREQUENCY, observation_spec
+from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
+from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
+from ddpg_robot_sim.randomization import PRESETS, Randomization
+from ddpg_robot_sim.rewards import walk_reward
+from ddpg_robot_sim.trot import Trot
+
+# Forward and left m/s, yaw rate rad/s. The unit is that of the first two; ROS gives them as geometry_msgs/Twist.
+COMMANDS = {
+    "forward": CommandSpec("velocity", "base", 3, "m/s", lower=(0.0, 0.0, 0.0), upper=(1.0, 0.0, 0.0)),
+    "omni": CommandSpec("velocity", "base", 3, "m/s", lower=(0.0, -0.3, -0.6), upper=(1.0, 0.3, 0.6)),
+}
+TERMS = (
+    "joint_position",
+    "joint_velocity",
+    "last_effort",
+    "projected_gravity",
+    "base_angular_velocity",
+    "command",
+    "gait_clock",
+)
+
+# Torque that is held for 20 ms lets the legs ring; joint targets may wait as long, their law runs at every tick.
+CONTROL_PERIOD = {"effort": 0.01, "pd": 0.02}  # s
+TICKS_PER_ACTION = 5  # control law and safety filter at 500 and 250 Hz
+EPISODE_SECONDS = 20.0
+COMMAND_SECONDS = 5.0  # the next command comes after so long
+STAND_PROBABILITY = 0.1  # of a command of zero
+FALL_PENALTY = 5.0
+HEIGHT = 0.27  # m, of the base while it walks
+LOWEST = 0.15  # m; a base below has fallen
+SOFT_START_SECONDS = 1.0  # at rest under a command of zero, while the torque of a soft start grows
+START_SPREAD = 0.15  # rad around the standing pose
+START_SPEED = 0.3  # m/s and rad/s
+
+# What the policy may ask for, mode effort: of the effort limit, around the torque of standing; mode pd: rad around the
+# standing pose.
+EFFORT_SCALE = np.full(12, 0.7)
+TARGET_RANGE = np.tile((0.3, 0.6, 0.6), 4)  # hip, thigh, calf
+TAUGHT = {"teacher_weight": 5.0, "teacher_weight_final": 0.5, "noise_sigma": 0.06}
+LEGS = ("FL", "FR", "RL", "RR")
+PARTS = ("hip", "thigh", "calf")
+KP, KD = (40.0,) * 12, (1.0,) * 12
+
+# What randomisation means for 15 kg on four legs; the other ranges are those of every robot.
+HEAVIER = {
+    "default": {"payload": (0.0, 1.5), "push_impulse": (0.0, 5.0)},
+    "strong": {"payload": (0.0, 3.0), "push_impulse": (0.0, 15.0)},
+}
+
+
+class QuadrupedWalk(RobotTask):
+    """Walk at the commanded velocity for 20 s. Success: no fall.
+
+    The observation holds what the robot measures; the speed that the reward and the metrics compare with the command is the
+    simulator's. Half of the episodes begin as a deployment does, at rest, with the soft start of the safety filter and nothing
+    asked; the others in a pose and at a speed that are random.
+
+    Args:
+        control_mode: ``effort`` or ``pd``.
+        commands: ``forward``, 0 to 1 m/s, or ``omni``, also sideways and turning.
+        render_mode: ``rgb_array`` or None.
+        randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
+
+    Reset options: ``command`` ``(3,)`` m/s, m/s, rad/s, for the whole episode; ``soft_start`` bool; ``draw`` is a former
+    episode's ``info["randomization"]``, whose robot comes again.
+    """
+
+    agent_settings: dict[str, Any]
+    """What an agent should take over: a second ahead at either rate, and torque that alternates ruins gears."""
+    judged_by: ClassVar[tuple[str, ...]] = ("return_mean",)
+    """What makes an actor the best: success alone is had by standing still."""
+
+    presets: ClassVar[dict[str, Randomization]] = {
+        name: replace(ranges, **HEAVIER.get(name, {})) for name, ranges in PRESETS.items()
+    }
+
+    def __init__(
+        self,
+        control_mode: str = "effort",
+        commands: str = "forward",
+        render_mode: str | None = None,
+        randomization: str | Mapping[str, Any] | Randomization = "off",
+    ) -> None:
+        if control_mode not in ("effort", "pd"):
+            raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
+        if commands not in COMMANDS:
+            raise ConfigError(mismatch("commands", repr(commands), "a set of commands", COMMANDS))
+        model = mujoco.MjModel.from_xml_path(str(model_path("quadruped_walk")))
+        robot = robot_from_model(model, "quadruped12", None, gravity_compensated=False)
+        self._effort_limit = np.array([joint.effort_limit for joint in robot.joints])
+        self._home = model.key("home").qpos.copy()
+        stand = self._home[7:]
+        period, gains = CONTROL_PERIOD[control_mode], (KP, KD) if control_mode == "pd" else ()
+        control = ControlSpec(period, control_mode, TICKS_PER_ACTION, *gains)
+        if control_mode == "effort":
+            scaling = (standing_effort(model), EFFORT_SCALE * self._effort_limit)
+            self.agent_settings = {"gamma": 0.99, "n_step": 5, "smoothness": 0.05, **TAUGHT}
+        else:
+            scaling = (stand + standing_effort(model) / KP, TARGET_RANGE)  # targets that carry the robot in this pose
+            self.agent_settings = {"gamma": 0.98, "n_step": 3, "smoothness": 0.05, **TAUGHT}
+        command = COMMANDS[commands]
+        interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, command), command)
+        super().__init__(model, interface, scaling, False, render_mode, randomization)
+        self.camera = "follow"
+        self._stand = stand
+        self._steps = round(EPISODE_SECONDS / control.period)
+        self._command_steps = round(COMMAND_SECONDS / control.period)
+        self._feet = np.array([model.geom(f"{leg}_foot").id for leg in LEGS])
+        self._foot_radius = float(model.geom_size[self._feet[0], 0])
+        self._trunk = [model.geom(name).id for name in ("trunk", "head")]
+        self._teacher = _teacher(model)
+        self._step = 0
+        self._errors = np.zeros(2)
+        self._fixed_command: Any = None
+        self._asked, self._begin = np.zeros(command.size), 0
+        self._operator = np.random.default_rng()  # who gives the commands of an episode
+
+    @classmethod
+    def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
+        """The keyword arguments that make the task of a policy's interface."""
+        names = [name for name, spec in COMMANDS.items() if spec == interface.command]
+        return {"control_mode": interface.control.mode, **({"commands": names[0]} if names else {})}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        options = options or {}
+        mujoco.mj_resetData(self.model, self.data)
+        # The gait's clock does not begin with the episode.
+        self.data.time = self.np_random.integers(500) * self.model.opt.timestep
+        self.data.qpos[:] = self._home
+        soft_start = options.get("soft_start", bool(self.np_random.random() < 0.5))
+        if not soft_start:
+            self.data.qpos[self._qpos] += self.np_random.uniform(-START_SPREAD, START_SPREAD, self.model.nu)
+            self.data.qvel[:6] = self.np_random.uniform(-START_SPEED, START_SPEED, 6)
+        heading = self.np_random.uniform(-np.pi, np.pi)
+        self.data.qpos[3:7] = (np.cos(heading / 2), 0.0, 0.0, np.sin(heading / 2))
+        self._fixed_command = options.get("command")
+        self._operator = np.random.default_rng(self.np_random.integers(2**32))
+        self._asked = self._next_command()
+        drawn = self.draw_robot(options)
+        mujoco.mj_forward(self.model, self.data)
+        self.data.qpos[2] -= self._foot_heights().min()  # the lowest foot touches the floor
+        mujoco.mj_forward(self.model, self.data)
+        self._safety.rearm() if soft_start else self._safety.reset()
+        self._begin = round(SOFT_START_SECONDS / self.interface.control.period) if soft_start else 0
+        self.command.values[:] = 0.0 if soft_start else self._asked
+        self.read_state()
+        self._step = 0
+        self._errors[:] = 0.0
+        return self.observe(), {**self._info(fallen=False, limit_hit=False), **drawn}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        last_effort, last_feet = self.effort / self._effort_limit, self.data.geom_xpos[self._feet, :2].copy()
+        verdict = self.run_action(action)
+        self._step += 1
+        effort = self.effort / self._effort_limit
+        truth = self.truth
+        velocity = in_heading_frame(self.data.qvel[:3], truth.orientation_wxyz)
+        turn = float(truth.angular_velocity[2])
+        asked = self.command.values
+        error, turn_error = asked[:2] - velocity[:2], float(asked[2] - turn)
+        reward = walk_reward(
+            velocity_error=error,
+            turn_error=turn_error,
+            bounce=float(velocity[2]),
+            sway=truth.angular_velocity[:2],
+            lean=rotation_matrix(truth.orientation_wxyz)[2, :2],
+            height_error=float(self.data.qpos[2] - HEIGHT),
+            effort=effort,
+            effort_change=effort - last_effort,
+            sprawl=(truth.position - self._stand)[::3],
+            foot_height=self._foot_heights(),
+            foot_speed=np.linalg.norm(self.data.geom_xpos[self._feet, :2] - last_feet, axis=1)
+            / self.interface.control.period,
+        )
+        fallen = verdict.tripped or self._fallen()
+        if fallen:
+            reward -= FALL_PENALTY
+        self._errors += (np.linalg.norm(error), abs(turn_error))
+        info = self._info(fallen, limit_hit=verdict.tripped or verdict.clamped)
+        self._ask()
+        return self.observe(), reward, fallen, self._step >= self._steps, info
+
+    def teacher_action(self) -> np.ndarray:
+        """What a scripted trot would do now, ``(12,)`` in [-1, 1]. It knows the true state, and the true velocity."""
+        truth, (offset, scale) = self.truth, self.action_scaling
+        velocity = in_heading_frame(self.data.qvel[:3], truth.orientation_wxyz)
+        velocity[2] = truth.angular_velocity[2]
+        # Its targets are those of the middle of the time for which they will be held.
+        time = self.data.time + self.interface.control.period / 2
+        lean = rotation_matrix(truth.orientation_wxyz)[2, :2]
+        output = self._teacher.targets(time, self.command.values, velocity, lean, truth.angular_velocity)
+        if self.interface.control.mode == "effort":
+            output = KP[0] * (output - truth.position) - KD[0] * truth.velocity
+        return np.clip((output - offset) / scale, -1.0, 1.0)
+
+    def _ask(self) -> None:
+        """Gives the command that is due."""
+        since = self._step - self._begin
+        if since > 0 and since % self._command_steps == 0:
+            self._asked = self._next_command()
+        if since >= 0:
+            self.command.values[:] = self._asked
+
+    def _next_command(self) -> np.ndarray:
+        command = self.interface.command
+        values = self._operator.uniform(command.lower, command.upper)
+        if self._operator.random() < STAND_PROBABILITY:
+            values[:] = 0.0
+        return values if self._fixed_command is None else np.asarray(self._fixed_command, dtype=float)
+
+    def _foot_heights(self) -> np.ndarray:
+        return self.data.geom_xpos[self._feet, 2] - self._foot_radius
+
+    def _fallen(self) -> bool:
+        contacts = self.data.contact.geom  # (contacts, 2)
+        return bool(self.data.qpos[2] < LOWEST or np.isin(contacts, self._trunk).any())
+
+    def _info(self, fallen: bool, limit_hit: bool) -> dict[str, Any]:
+        speed, turn = self._errors / max(self._step, 1)
+        return {
+            "is_success": self._step >= self._steps and not fallen,
+            "limit_hit": limit_hit,
+            "target": self._asked.tolist(),
+            "metrics": {"speed_error_m_s": float(speed), "turn_error_rad_s": float(turn)},
+        }
+
+
+def _teacher(model: mujoco.MjModel) -> Trot:
+    hips, thighs, feet = (model.body_pos[[model.body(f"{leg}_{part}").id for leg in LEGS]] for part in PARTS)
+    weight = float(model.body_mass.sum() * -model.opt.gravity[2])
+    return Trot((hips + thighs)[:, :2], thighs[:, 1], -float(feet[0, 2]), weight, KP[0], KD[0], GAIT_FREQUENCY)
+
+
+def standing_effort(model: mujoco.MjModel) -> np.ndarray:
+    """Joint torques that carry the robot in its standing pose, a quarter of its weight on each foot ``(n,)``, N·m."""
+    data = mujoco.MjData(model)
+    data.qpos[:] = model.key("home").qpos
+    mujoco.mj_forward(model, data)
+    share = float(model.body_mass.sum() * -model.opt.gravity[2]) / 4
+    jacobian, pushed = np.zeros((3, model.nv)), np.zeros(model.nv)
+    for leg in LEGS:
+        foot = model.geom(f"{leg}_foot")
+        mujoco.mj_jac(model, data, jacobian, None, data.geom_xpos[foot.id], int(foot.bodyid[0]))
+        pushed += share * jacobian[2]
+    joints = model.jnt_dofadr[model.actuator_trnid[:, 0]]
+    return (data.qfrc_bias - pushed)[joints]
