@@ -56,6 +56,8 @@ class Train:
     """Environment steps between evaluations."""
     eval_episodes: int = 20
     """Episodes of an evaluation during training."""
+    final_eval_episodes: int = 50
+    """Episodes of the last evaluation, which chooses between the last actor and the best so far."""
     discard_replay: Flag = False
     """Delete the replay when the run is finished; it takes most of the disk."""
 
@@ -85,6 +87,7 @@ class Train:
                 threads=self.threads,
                 eval_every=self.eval_every,
                 eval_episodes=self.eval_episodes,
+                final_eval_episodes=self.final_eval_episodes,
                 keep_replay=not self.discard_replay,
             )
         )
