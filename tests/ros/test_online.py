@@ -103,7 +103,7 @@ def test_noise_stays_in_its_budget_and_the_ticks_become_transitions_as_recorded(
     assert noise.std(0).min() > 0.1 * SHARE  # every joint
     maker = TransitionMaker(opened.interface, reader.layout, opened.interface.control.ticks_per_action)
     made = maker.add(rows)
-    assert maker.counts.transitions == len(made) > 100
+    assert maker.counts.transitions == len(made) > 20
 
 
 def test_without_online_nothing_is_explored_and_nobody_publishes_ticks(start, learner: Learner, curious: Path) -> None:
