@@ -90,8 +90,8 @@ class ControlLoop:
         self.counts = Counts()
         self.refusal = ""
         self.swap = swap
-        controller = swap.driver.controller
-        self._controller, self._recorder = controller, swap.driver.recorder
+        self._turn_to_driver()
+        controller = self._controller
         self._safety = controller.safety
         self._state = state
         self._command = command
@@ -130,6 +130,7 @@ class ControlLoop:
 
     def start(self) -> None:
         """Begins to tick, with a soft start. A trip that was latched before stays latched."""
+        self._turn_to_driver()
         if not self.tripped:
             self._controller.rearm()
         if self._guard is not None:
@@ -219,7 +220,7 @@ class ControlLoop:
                 self._requests.pop(0)()
             self._state.take()
             if self.swap.pending and self.swap.look(self._state.state.velocity, self.tripped):
-                self._controller, self._recorder = self.swap.driver.controller, self.swap.driver.recorder
+                self._turn_to_driver()
                 self._on_event()
             if self.counts.ticks % self._command_every == 0:
                 self._take_command()
@@ -245,6 +246,9 @@ class ControlLoop:
             if self._obeys:
                 self._obeys, controller.phase = False, 0  # what the policy said before is of no use any more
         return controller.drive(state, command, age, self.waiting)
+
+    def _turn_to_driver(self) -> None:
+        self._controller, self._recorder = self.swap.driver.controller, self.swap.driver.recorder
 
     def _rearm(self) -> None:
         if self._guard is not None:

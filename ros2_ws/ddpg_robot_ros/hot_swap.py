@@ -102,7 +102,12 @@ class HotSwap:
             self._verdict = keep, why
 
     def settle(self) -> None:
-        """The loop has ended: nobody waits any more, and whoever drives has passed."""
+        """The loop has ended: nobody waits any more; whoever drives has passed, but for a candidate that nobody has judged."""
+        if self._former is not None and self.driver.candidate:
+            self.news.append(
+                News("withdrawn", self.driver, f"policy '{self.driver.source}': the loop ended on its probation")
+            )
+            self.driver, self._former = self._former, self.driver
         self.retired.extend(driver for driver in (self._next, self._former) if driver is not None)
         self._next = self._former = None
 

@@ -81,11 +81,22 @@ def test_noise_stays_in_its_budget_and_the_ticks_become_transitions_as_recorded(
         **{"exploration.share": SHARE, "exploration.correlation_time": 0.05},
     )
     learner.puts_in_control(TARGET)
-    begin = len(learner.messages)
-    assert wait_until(lambda: len(learner.messages) >= begin + 8, WAIT_S)  # half a second each
-    assert node.end() == 0
     opened = OnnxPolicy.open(curious)
     reader = TickReader(opened.interface)
+    maker = TransitionMaker(opened.interface, reader.layout, opened.interface.control.ticks_per_action)
+    taken = 0
+
+    def transitions() -> int:
+        nonlocal taken
+        new = learner.messages[taken:]
+        taken += len(new)
+        for message in new:
+            maker.add(reader.read(message).rows)
+        return maker.counts.transitions
+
+    # A busy machine loses deadlines, and with each the transition in which it lies.
+    assert wait_until(lambda: transitions() > 100, 2 * WAIT_S, 0.2)
+    assert node.end() == 0
     blocks = [reader.read(message) for message in learner.messages]
     rows = np.concatenate([block.rows for block in blocks])
     (path,) = tmp_path.glob("*.mcap")
@@ -101,9 +112,6 @@ def test_noise_stays_in_its_budget_and_the_ticks_become_transitions_as_recorded(
     ]
     assert 0.2 * SHARE < np.abs(noise).max() <= SHARE + 1e-6
     assert noise.std(0).min() > 0.1 * SHARE  # every joint
-    maker = TransitionMaker(opened.interface, reader.layout, opened.interface.control.ticks_per_action)
-    made = maker.add(rows)
-    assert maker.counts.transitions == len(made) > 20
 
 
 def test_without_online_nothing_is_explored_and_nobody_publishes_ticks(start, learner: Learner, curious: Path) -> None:

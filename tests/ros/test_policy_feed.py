@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
 from ros.robot import PATIENT, WAIT_S
 from ros.spring_policy import write_spring_policy
 from ros.test_hot_swap import NEW_MARK, OLD_MARK, TARGET, Swapped
+from ros.test_lifecycle import change
 from std_msgs.msg import String
 
 from ddpg_robot.errors import MessageError
@@ -170,6 +172,17 @@ def test_a_node_that_starts_again_goes_on_with_what_was_kept_and_takes_what_came
     pupil.puts_in_control(TARGET)
     assert pupil.driven_by(NEW_MARK)
     assert pupil.events(1)[:3] == ["arrived", "drives", "kept"]
+
+
+def test_a_candidate_that_nobody_has_judged_does_not_outlive_the_loop(pupil: Pupil, files: tuple[Path, Path]) -> None:
+    pupil.sender.send(version(1), files[1].read_bytes())
+    assert pupil.driven_by(NEW_MARK)
+    assert change(pupil, Transition.TRANSITION_DEACTIVATE)
+    assert pupil.has(1, "arrived", "drives", "withdrawn")
+    assert change(pupil, Transition.TRANSITION_ACTIVATE)
+    pupil.puts_in_control(TARGET)
+    pupil.efforts(1.5)  # the soft start is over
+    assert all(abs(abs(effort[-1]) - OLD_MARK) < 0.1 for effort in pupil.efforts(0.3))
 
 
 def test_what_is_no_policy_for_this_robot_is_refused_in_one_line_and_the_robot_goes_on(
