@@ -9,7 +9,7 @@ import pytest
 import ddpg_robot_sim  # noqa: F401 - registers the tasks
 from ddpg_robot.cli.sources import actor_of
 
-POLICIES = ["quadruped_walk_pd"]
+POLICIES = ["quadruped_walk", "quadruped_walk_pd"]
 COMMANDS = [[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [1.0, 0.0, 0.0], [0.4, 0.3, 0.0], [0.4, 0.0, -0.6]]
 
 
