@@ -93,7 +93,7 @@ def test_updates_follow_the_robots_transitions_at_the_stated_ratio_and_mix(run: 
     assert one.learn(1000) is not None
     assert one.agent.updates - before == 120
     mine = {row.tobytes() for row in one.robot.rows[: one.robot.total]}
-    batch = torch.cat(one._mixed.sample(np.random.default_rng(0)), dim=1).numpy()
+    batch = torch.cat(one._mixed.sample(np.random.default_rng(0))[:5], dim=1).numpy()
     assert sum(row.tobytes() in mine for row in batch) == 8  # of 32
 
 
