@@ -24,7 +24,7 @@ demo: $(STAMP) ## train, evaluate, export, drive over ROS, write runs/demo/repor
 	@$(PY) -m ddpg_robot.cli demo $(if $(filter-out 0,$(FAST)),--fast)
 
 test: $(STAMP) ## run the tests
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 faults: $(STAMP) ## break a deployment in every way, 50 times each, and write docs/safety.md's table (an hour)
 	@FAULT_TRIALS=50 FAULT_RESULTS=docs/benchmarks/faults.json $(PY) -m pytest tests/faults $(ARGS)

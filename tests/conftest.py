@@ -17,7 +17,17 @@ if importlib.util.find_spec("mujoco"):
 
     prefer_offscreen()  # before any test imports MuJoCo
 
+ROOMS_OF_ROBOTS = [Path(__file__).parent / room for room in ("ros", "faults")]
+
 collect_ignore = [] if importlib.util.find_spec("rclpy") else ["ros"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several workers one has all that runs over ROS: two deployments at once would hold each other up."""
+    for item in items:
+        if any(room in item.path.parents for room in ROOMS_OF_ROBOTS):
+            item.add_marker(pytest.mark.ros)
+            item.add_marker(pytest.mark.xdist_group("ros"))
 
 
 @pytest.fixture

@@ -16,24 +16,17 @@ if TYPE_CHECKING:
     from ddpg_robot.spec import PolicyManifest
     from ddpg_robot_ros.processes import NodeProcess
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Without the ros extra there is nothing to collect here.
 if any(importlib.util.find_spec(module) is None for module in ("rclpy", "mujoco", "onnx", "gymnasium")):
     collect_ignore_glob = ["test_*.py"]
 
 # Read when a context begins, and inherited by every process that a test starts.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(215 + os.getpid() % 18)  # none that the programs under test choose for themselves
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / room) for room in ("", "sim", "export", "ros2_ws", "tests"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.ros)
 
 
 @pytest.fixture(scope="session", autouse=True)
