@@ -11,10 +11,11 @@ import struct
 
 import numpy as np
 
-ENCAPSULATION = b"\x00\x01\x00\x00"  # CDR, little endian
+from ddpg_robot.cdr import CDR_HEADER
+
 STAMP = struct.Struct("<iI")
 COUNT = struct.Struct("<I")
-HEAD = len(ENCAPSULATION) + STAMP.size
+HEAD = len(CDR_HEADER) + STAMP.size
 
 
 class JointStateLayout:
@@ -30,7 +31,7 @@ class JointStateLayout:
         Raises:
             ValueError, struct.error, IndexError: it is not a message of that kind.
         """
-        if raw[: len(ENCAPSULATION)] != ENCAPSULATION:
+        if raw[: len(CDR_HEADER)] != CDR_HEADER:
             raise ValueError("not little-endian CDR")
         at = _after_string(raw, HEAD)  # frame_id
         self.n, at = _count(raw, at)
@@ -57,17 +58,17 @@ class JointStateLayout:
             raw.startswith(self._constant, HEAD)
             and raw.startswith(self._count_bytes, self._velocity_count_at)
             and raw.startswith(self._effort_count, self._effort_count_at)
-            and raw.startswith(ENCAPSULATION)
+            and raw.startswith(CDR_HEADER)
             and len(raw) == self._size
         ):
             return None
-        seconds, nanoseconds = STAMP.unpack_from(raw, len(ENCAPSULATION))
+        seconds, nanoseconds = STAMP.unpack_from(raw, len(CDR_HEADER))
         return seconds + nanoseconds * 1e-9, np.ndarray((2, self.n), "<f8", raw, self._position_at, self._strides)
 
 
 def _aligned(at: int, size: int) -> int:
     """The next offset that is a multiple of `size`, counted from the end of the encapsulation header."""
-    origin = len(ENCAPSULATION)
+    origin = len(CDR_HEADER)
     return origin + -(-(at - origin) // size) * size
 
 

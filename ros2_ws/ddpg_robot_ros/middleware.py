@@ -2,7 +2,8 @@
 
 Fast DDS guards its shared memory with locks that lie in that memory. A process that is killed while it holds one blocks all
 that publish to the same reader, for ever (Fast-DDS issues 1144, 5469), and one that ends beside it may crash on what is left.
-The guard would be blocked by the very death that it is there for. UDP costs no more here.
+The guard would be blocked by the very death that it is there for. UDP makes a publish some
+30 µs dearer.
 """
 
 from __future__ import annotations

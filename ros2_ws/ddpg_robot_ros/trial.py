@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.spec import PolicyManifest, RobotSpec
 from ddpg_robot_ros.console import Operator
-from ddpg_robot_ros.deploy import discovery
+from ddpg_robot_ros.deploy import use_own_domain
 from ddpg_robot_ros.processes import Deployment, ProcessFailedError, wait_until
 from ddpg_robot_ros.timing import COLUMNS, percentiles
 
@@ -64,15 +63,13 @@ def run_trial(
     targets = np.asarray(targets, dtype=float)
     if targets.ndim != 2 or targets.shape[1] != 3 or not len(targets):
         raise ConfigError(mismatch("targets", f"an array {targets.shape}", "an array (m, 3)"))
-    domain = 1 + os.getpid() % 100
+    use_own_domain()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "timing.npz"
-        environment = {**discovery(simulated=True), "ROS_DOMAIN_ID": str(domain)}
-        os.environ.update(environment)  # the operator's own context reads them too
         parameters = {"timing_log": str(log), **(policy_parameters or {})}
-        deployment = Deployment(policy, guard=guard, rate=rate, policy_parameters=parameters, environment=environment)
+        deployment = Deployment(policy, guard=guard, rate=rate, policy_parameters=parameters)
         rows = []
-        with deployment, Operator(deployment.manifest.robot, domain=domain) as operator:
+        with deployment, Operator(deployment.manifest.robot) as operator:
             await_start(deployment, operator)
             for index, target in enumerate(targets):
                 start = None if starts is None else np.asarray(starts[index], dtype=float)

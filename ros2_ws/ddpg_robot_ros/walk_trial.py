@@ -13,7 +13,7 @@ from geometry_msgs.msg import PoseStamped, TwistStamped
 
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot_ros.console import Operator
-from ddpg_robot_ros.deploy import discovery
+from ddpg_robot_ros.deploy import use_own_domain
 from ddpg_robot_ros.processes import Deployment, ProcessFailedError, wait_until
 from ddpg_robot_ros.transport import STATE_QOS, Newest
 from ddpg_robot_ros.trial import START_WAIT_S, await_start
@@ -59,14 +59,10 @@ def run_walk(
     commands = np.asarray(commands, dtype=float)
     if commands.ndim != 2 or commands.shape[1] != 3 or not len(commands):
         raise ConfigError(mismatch("commands", f"an array {commands.shape}", "an array (m, 3)"))
-    domain = 1 + os.getpid() % 100
-    environment = {**discovery(simulated=True), "ROS_DOMAIN_ID": str(domain)}
-    os.environ.update(environment)  # the operator's own context reads them too
-    deployment = Deployment(
-        policy, guard=guard, rate=rate, policy_parameters=policy_parameters, environment=environment
-    )
+    use_own_domain()
+    deployment = Deployment(policy, guard=guard, rate=rate, policy_parameters=policy_parameters)
     rows = []
-    with deployment, Operator(deployment.manifest.robot, domain=domain) as operator:
+    with deployment, Operator(deployment.manifest.robot) as operator:
         walker = Walker(operator)
         await_start(deployment, operator)
         walker.walk(np.zeros(3), STAND_S)

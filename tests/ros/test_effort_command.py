@@ -38,9 +38,8 @@ def test_what_is_published_is_the_message_that_rclpy_would_publish(manifest) -> 
         assert wait_until(heard, 30.0)
     expected = message(EFFORT.tolist())
     assert len(raw[0]) == len(expected)
-    assert (
-        raw[0][:16] + raw[0][20:] == expected[:16] + expected[20:]
-    )  # in between: padding, where rclpy leaves anything
+    # Between 16 and 20: padding, where rclpy leaves anything.
+    assert raw[0][:16] + raw[0][20:] == expected[:16] + expected[20:]
     assert list(deserialize_message(raw[0], Float64MultiArray).data) == EFFORT.tolist()
 
 

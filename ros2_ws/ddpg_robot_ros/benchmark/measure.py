@@ -17,7 +17,7 @@ import numpy as np
 from ddpg_robot.errors import mismatch
 from ddpg_robot_ros.benchmark.guard_latency import GuardLatency
 from ddpg_robot_ros.console import Operator
-from ddpg_robot_ros.deploy import discovery
+from ddpg_robot_ros.deploy import use_own_domain
 from ddpg_robot_ros.processes import Deployment, NodeProcess, ProcessFailedError, wait_until
 from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.timing import COLUMNS, percentiles
@@ -86,9 +86,7 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
         ``loop`` and ``floor``, as `figures` makes them, ``loop`` with ``tripped``. With a guard also ``guard``: latency
         (p50, p99, p99.9, max of what it adds, s), messages, and cpu_percent.
     """
-    domain = 1 + os.getpid() % 100
-    environment = {**discovery(simulated=True), "ROS_DOMAIN_ID": str(domain)}
-    os.environ.update(environment)  # the operator's own context reads them too
+    use_own_domain()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         log, floor_log = folder / "loop.npz", folder / "floor.npz"
@@ -98,7 +96,6 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
             rate=rate,
             policy_parameters={"timing_log": str(log), **_parameters(setting.realtime), **PARAMETERS},
             guard_parameters=GUARD_PARAMETERS,
-            environment=environment,
             policy_module=setting.module,
             record=folder if setting.record else None,
         )
@@ -108,7 +105,7 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
             stack.callback(process.end)
             return process
 
-        with deployment, Operator(deployment.manifest.robot, domain=domain) as operator:
+        with deployment, Operator(deployment.manifest.robot) as operator:
             await_start(deployment, operator)
             guard = _listen(operator, deployment, min(seconds, LATENCY_S)) if setting.guard else None
             hogs = len(os.sched_getaffinity(0)) if setting.hog else 0

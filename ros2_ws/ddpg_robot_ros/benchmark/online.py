@@ -24,7 +24,7 @@ from ddpg_robot.recording import Recording
 from ddpg_robot.spec import PolicyManifest
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.convert import stamp_seconds
-from ddpg_robot_ros.deploy import discovery
+from ddpg_robot_ros.deploy import use_own_domain
 from ddpg_robot_ros.processes import LEARNER, Deployment, ProcessFailedError, wait_until
 from ddpg_robot_ros.transport import COMMAND_QOS, Newest
 
@@ -72,9 +72,7 @@ def run_online(trial: OnlineTrial, progress: Callable[[float, float], None] | No
     """
     manifest = read_manifest(trial.policy)
     record = trial.out / "record"
-    domain = 1 + os.getpid() % 100
-    environment = {**discovery(simulated=True), "ROS_DOMAIN_ID": str(domain)}
-    os.environ.update(environment)
+    use_own_domain()
     rate = 1 / manifest.control.loop_period
     parameters: dict[str, Any] = {"lockstep": True, "swap_probation": trial.probation, "stall_periods": 1000.0}
     if trial.learner:
@@ -84,11 +82,10 @@ def run_online(trial: OnlineTrial, progress: Callable[[float, float], None] | No
         guard=False,
         policy_parameters=parameters,
         plant_parameters={"lockstep": True, "rate": rate, "draw": trial.draw},
-        environment=environment,
         record=record,
         learner=trial.learner,
     )
-    with deployment, Operator(manifest.robot, domain=domain) as operator:
+    with deployment, Operator(manifest.robot) as operator:
         _await_start(deployment, operator)
         facts = _ask(trial, manifest, deployment, operator, progress)
     return {**read_episodes(record, manifest), **facts}

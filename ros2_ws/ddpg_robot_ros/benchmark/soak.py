@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from ddpg_robot_ros.benchmark.loop import machine
 from ddpg_robot_ros.benchmark.measure import await_start
 from ddpg_robot_ros.benchmark.soak_result import result_of, table
 from ddpg_robot_ros.console import Operator
-from ddpg_robot_ros.deploy import discovery
+from ddpg_robot_ros.deploy import use_own_domain
 from ddpg_robot_ros.processes import Deployment, ProcessFailedError, wait_until
 from ddpg_robot_ros.transport import StopSignal
 
@@ -77,15 +76,13 @@ def benchmark_soak(
         if not value > 0:
             raise ConfigError(mismatch(name, value, "a positive number"))
     host = machine()
-    domain = 1 + os.getpid() % 100
-    environment = {**discovery(simulated=True), "ROS_DOMAIN_ID": str(domain)}
-    os.environ.update(environment)  # the operator's own context reads them too
+    use_own_domain()
     stop = StopSignal()
     with tempfile.TemporaryDirectory() as folder:
         directory = record or Path(folder)
         before = set(directory.glob("*.mcap"))
-        deployment = Deployment(policy, rate=rate, environment=environment, record=directory)
-        with deployment, Operator(deployment.manifest.robot, domain=domain) as operator:
+        deployment = Deployment(policy, rate=rate, record=directory)
+        with deployment, Operator(deployment.manifest.robot) as operator:
             await_start(deployment, operator, stop.is_set)
             if stop.is_set():
                 raise KeyboardInterrupt
