@@ -19,6 +19,7 @@ NAMES = {
     "guard": "effort guard in between",
     "realtime": "SCHED_FIFO, locked, pinned",
     "hog": "a busy process per core",
+    "realtime-hog": "SCHED_FIFO beside them",
     "record": "recorder on",
 }
 ALL = "all"
@@ -34,8 +35,8 @@ except ConfigError as error:
     sys.exit(str(error))
 """
 HEAD = (
-    f"{'':28}{'processor':>10}{'lost':>7}{'floor':>7}{'lateness':>10}{'':>8}{'':>8}{'':>8}{'work':>7}\n"
-    f"{'condition':28}{'% of one':>10}{'%':>7}{'%':>7}{'p50, us':>10}{'p99':>8}{'p99.9':>8}{'max':>8}{'p50':>7}"
+    f"{'':28}{'processor':>10}{'host':>7}{'lost':>7}{'floor':>7}{'lateness':>10}{'':>8}{'':>8}{'':>8}{'work':>7}\n"
+    f"{'condition':28}{'% of one':>10}{'%':>7}{'%':>7}{'%':>7}{'p50, us':>10}{'p99':>8}{'p99.9':>8}{'max':>8}{'p50':>7}"
 )
 
 
@@ -53,9 +54,13 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 def setting(name: str) -> Setting:
     """What a condition is measured with."""
-    if name == "realtime":
-        return Setting(realtime=Realtime(PRIORITY, lock_memory=True, cpus=(max(os.sched_getaffinity(0)),)))
-    return Setting(guard=name == "guard", hog=name == "hog", record=name == "record")
+    alone = Realtime(PRIORITY, lock_memory=True, cpus=(max(os.sched_getaffinity(0)),))
+    return Setting(
+        guard=name == "guard",
+        realtime=alone if name.startswith("realtime") else Realtime(),
+        hog=name.endswith("hog"),
+        record=name == "record",
+    )
 
 
 def refusal(realtime: Realtime) -> str:
@@ -115,7 +120,8 @@ def line(name: str, result: dict[str, Any]) -> str:
     if "left_out" in result:
         return f"{title}  left out: {result['left_out']}"
     loop, floor = result["loop"], result["floor"]
-    cells = [f"{loop['cpu_percent']:>10.1f}", f"{loop['lost_percent']:>7.2f}", f"{floor['lost_percent']:>7.2f}"]
+    cells = [f"{loop['cpu_percent']:>10.1f}", f"{loop['stolen_percent']:>7.1f}"]
+    cells += [f"{one['lost_percent']:>7.2f}" for one in (loop, floor)]
     cells += [f"{loop['lateness'][key] * 1e6:>{width}.0f}" for key, width in zip(loop["lateness"], (10, 8, 8, 8))]
     cells.append(f"{loop['work']['p50'] * 1e6:>7.0f}")
     return title + "".join(cells) + ("  tripped" if loop["tripped"] else "")

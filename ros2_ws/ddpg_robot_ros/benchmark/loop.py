@@ -102,6 +102,7 @@ def table(result: dict[str, Any]) -> str:
         "",
         f"{'':34}" + "".join(f"{TITLES[name]:>18}" for name in names),
         f"{'processor, % of one core':34}" + "".join(f"{loops[name]['cpu_percent']:>18.1f}" for name in names),
+        f"{'taken by the host, % of one core':34}" + _stolen(loops),
         f"{'lost ticks, %':34}" + "".join(f"{loops[name]['lost_percent']:>18.2f}" for name in names),
     ]
     for column in COLUMNS:
@@ -112,6 +113,11 @@ def table(result: dict[str, Any]) -> str:
     lines += [f"{'met' if met else 'MISSED':>8}: {target}" for target, met in result["targets"].items()]
     lines += [f"  Note: {TITLES[name]} tripped" for name in LOOPS if loops[name]["tripped"]]
     return "\n".join(lines)
+
+
+def _stolen(loops: dict[str, Any]) -> str:
+    """The bare loop ran beside the policy node."""
+    return "".join(f"{loops[name]['stolen_percent']:>18.1f}" for name in ("deadline", "deadline", "timer"))
 
 
 def _cell(seconds: float) -> str:

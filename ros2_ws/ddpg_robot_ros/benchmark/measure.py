@@ -28,6 +28,8 @@ LATENCY_S = 10.0
 """Longest time that the guard is listened to, s."""
 POLICY_NODE = "ddpg_robot_ros.policy_node"
 ORDINARY = Realtime()
+STEAL = 8
+"""Place of the stolen time in the first line of /proc/stat."""
 # A trip would end inference and flatter the figures: old states are measured here, not judged.
 PARAMETERS = {
     "shutdown_damping": 0.0,
@@ -83,7 +85,8 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
         setting: what is measured.
 
     Returns:
-        ``loop`` and ``floor``, as `figures` makes them, ``loop`` with ``tripped``. With a guard also ``guard``: latency
+        ``loop`` and ``floor``, as `figures` makes them, ``loop`` with ``tripped`` and ``stolen_percent``: processor time
+        that the host of a virtual machine gave to others meanwhile, % of one core. With a guard also ``guard``: latency
         (p50, p99, p99.9, max of what it adds, s), messages, and cpu_percent.
     """
     use_own_domain()
@@ -118,16 +121,28 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
             if guard is not None:
                 measured["guard"] = deployment.nodes["effort_guard"]
             windows = {key: _Window.open(process) for key, process in measured.items()}
+            stolen = stolen_seconds()
             drive(operator, deployment, seconds)
+            stolen = stolen_seconds() - stolen
             cpu = {key: window.percent() for key, window in windows.items()}
             floor.end()
             status = operator.status("control loop")
         rows = round(seconds * rate)
         result = {"loop": figures(log, rate, rows, cpu["loop"]), "floor": figures(floor_log, rate, rows, cpu["floor"])}
+        result["loop"]["stolen_percent"] = 100 * stolen / seconds
         result["loop"]["tripped"] = status is not None and status.message.startswith("tripped")
         if guard is not None:
             result["guard"] = {**guard, "cpu_percent": cpu["guard"]}
         return result
+
+
+def stolen_seconds() -> float:
+    """Processor time that a virtual machine's host has given to others so far, of all cores, s; 0 where nobody tells."""
+    try:
+        processors = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        return int(processors[STEAL]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):  # not Linux
+        return 0.0
 
 
 def _parameters(realtime: Realtime) -> dict[str, Any]:
