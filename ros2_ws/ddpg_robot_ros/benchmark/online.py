@@ -7,7 +7,6 @@ that a real robot runs. What happened is read from the recordings afterwards.
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
