@@ -22,6 +22,8 @@ from ddpg_robot.spec import PolicyManifest
 END_WAIT_S = 8.0
 PR_SET_PDEATHSIG = 1
 LEARNER = "learner_node"
+STEAL = 8
+"""Place of the stolen time in the first line of /proc/stat."""
 REFUSED = 2
 """Exit status of a node whose settings cannot work."""
 
@@ -223,3 +225,12 @@ def wait_until(condition: Any, timeout: float, period: float = 0.02) -> bool:
             return False
         time.sleep(period)
     return True
+
+
+def stolen_seconds() -> float:
+    """Processor time that a virtual machine's host has given to others so far, of all cores, s; 0 where nobody tells."""
+    try:
+        processors = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+        return int(processors[STEAL]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):  # not Linux
+        return 0.0

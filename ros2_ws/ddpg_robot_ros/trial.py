@@ -55,7 +55,8 @@ def run_trial(
     Returns:
         success_rate, within_5cm_rate, within_1cm_rate, final_error_median_m, limit_hit_rate, return_mean and return_std
         (None: there is no reward here), episodes, seed (None), per_episode (target, start, final_error, success,
-        limit_hit, time, position), and of the loop: rate, ticks, lost, timing (percentiles, s) and samples (s).
+        limit_hit, trip: the reason or nothing, time, position), and of the loop: rate, ticks, lost, timing (percentiles,
+        s) and samples (s).
 
     Raises:
         ConfigError: the targets are not ``(m, 3)``. ProcessFailedError: a node ended by itself or did not start.
@@ -112,15 +113,16 @@ def _episode(
     distance = np.array([_distance(kinematics, position, target) for position in positions])
     held = distance[times >= times[-1] - HOLD_S]
     status = operator.status("control loop")
-    if status is not None and status.message.startswith("tripped"):
-        limit_hit = True
+    trip = status.message if status is not None and status.message.startswith("tripped") else ""
+    if trip:
         operator.trigger("policy_node/rearm")
     return {
         "target": target.tolist(),
         "start": positions[0].tolist(),
         "final_error": float(distance[-1]),
-        "success": bool((held <= SUCCESS_M).all()) and not limit_hit,
-        "limit_hit": limit_hit,
+        "success": bool((held <= SUCCESS_M).all()) and not limit_hit and not trip,
+        "limit_hit": limit_hit or bool(trip),
+        "trip": trip,
         "time": times.round(4).tolist(),
         "position": positions.round(5).tolist(),
         "distance": distance.round(5).tolist(),

@@ -18,7 +18,7 @@ from ddpg_robot.errors import mismatch
 from ddpg_robot_ros.benchmark.guard_latency import GuardLatency
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.deploy import use_own_domain
-from ddpg_robot_ros.processes import Deployment, NodeProcess, ProcessFailedError, wait_until
+from ddpg_robot_ros.processes import Deployment, NodeProcess, ProcessFailedError, stolen_seconds, wait_until
 from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.timing import COLUMNS, percentiles
 
@@ -28,8 +28,6 @@ LATENCY_S = 10.0
 """Longest time that the guard is listened to, s."""
 POLICY_NODE = "ddpg_robot_ros.policy_node"
 ORDINARY = Realtime()
-STEAL = 8
-"""Place of the stolen time in the first line of /proc/stat."""
 # A trip would end inference and flatter the figures: old states are measured here, not judged.
 PARAMETERS = {
     "shutdown_damping": 0.0,
@@ -134,15 +132,6 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
         if guard is not None:
             result["guard"] = {**guard, "cpu_percent": cpu["guard"]}
         return result
-
-
-def stolen_seconds() -> float:
-    """Processor time that a virtual machine's host has given to others so far, of all cores, s; 0 where nobody tells."""
-    try:
-        processors = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-        return int(processors[STEAL]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError):  # not Linux
-        return 0.0
 
 
 def _parameters(realtime: Realtime) -> dict[str, Any]:
