@@ -36,6 +36,11 @@ class GuardLatency:
         for topic in self._topics:
             topic.destroy()
 
+    @property
+    def matched(self) -> bool:
+        """True once both publishers are found."""
+        return all(topic.publishers for topic in self._topics)
+
     def read(self) -> None:
         """Takes what has come."""
         for topic, times in zip(self._topics, self._times):

@@ -148,6 +148,8 @@ def _floor_settings(setting: Setting) -> str:
 def _listen(operator: Operator, deployment: Deployment, seconds: float) -> dict[str, Any]:
     """What the guard adds, measured before the loop is: whoever listens costs the publishers time."""
     with GuardLatency(operator.node) as latency:
+        if not wait_until(lambda: latency.matched, START_WAIT_S):
+            raise ProcessFailedError(mismatch("commands before and behind the guard", "no publisher", "one each"))
         drive(operator, deployment, WARM_UP_S + seconds, latency.read)
         samples = latency.samples()
     return {"latency": percentiles(samples), "messages": len(samples)}

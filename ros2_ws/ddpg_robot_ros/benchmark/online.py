@@ -149,11 +149,22 @@ def _episode(rows: np.ndarray, weights: str, begin: float, manifest: PolicyManif
 def _await_start(deployment: Deployment, operator: Operator) -> None:
     def ready() -> bool:
         deployment.check()
+        if _rearmed(operator):  # the plant's time may have run ahead of its first states
+            return False
         listens = LEARNER not in deployment.nodes or operator.status("learner") is not None
         return listens and operator.active() and operator.ready() and operator.watch()
 
     if not wait_until(ready, START_WAIT_S, period=0.1):
         raise ProcessFailedError(mismatch("deployment", "not ready", f"ready within {START_WAIT_S:g} s"))
+
+
+def _rearmed(operator: Operator) -> bool:
+    """Rearms a policy that has tripped; whether it had."""
+    status = operator.status("control loop")
+    tripped = status is not None and status.message.startswith("tripped")
+    if tripped:
+        operator.trigger("policy_node/rearm")
+    return tripped
 
 
 def _ask(
@@ -179,10 +190,7 @@ def _ask(
         start = now if start is None else start
         if now >= until:
             deployment.check()
-            status = operator.status("control loop")
-            if status is not None and status.message.startswith("tripped"):
-                rearms += 1
-                operator.trigger("policy_node/rearm")
+            rearms += _rearmed(operator)
             target = rng.uniform(command.lower, command.upper)
             until, asked_at = now + HOLD_S, -1.0
             if progress is not None:
