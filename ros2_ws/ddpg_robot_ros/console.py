@@ -109,6 +109,11 @@ class Operator(Bystander):
         """Newest diagnostic status whose name ends so."""
         return next((one for name, one in self.diagnostics.items() if name.endswith(suffix)), None)
 
+    def trip(self) -> str:
+        """What the policy node's diagnostics say of its trip; empty where it has not tripped."""
+        status = self.status("control loop")
+        return status.message if status is not None and status.message.startswith("tripped") else ""
+
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for one in message.status:
             self.diagnostics[one.name] = one

@@ -84,15 +84,19 @@ def run_trial(
     return result
 
 
-def await_start(deployment: Deployment, operator: Operator) -> None:
-    """Returns when the policy is active and robot and operator hear one another. Raises ProcessFailedError otherwise."""
+def await_start(deployment: Deployment, operator: Operator, ended: Callable[[], bool] = lambda: False) -> None:
+    """Waits until the policy node is active and the robot heard, or until `ended`.
 
-    def active() -> bool:
+    Raises:
+        ProcessFailedError: a process ended by itself, or it takes longer than `START_WAIT_S`.
+    """
+
+    def ready() -> bool:
         deployment.check()
-        return operator.active() and operator.ready() and operator.watch()
+        return ended() or (operator.active() and operator.ready() and operator.watch())
 
-    if not wait_until(active, START_WAIT_S, period=0.1):
-        raise ProcessFailedError(mismatch("policy_node", "not active", f"active within {START_WAIT_S:g} s"))
+    if not wait_until(ready, START_WAIT_S, period=0.1):
+        raise ProcessFailedError(mismatch("policy node", "not active", f"active within {START_WAIT_S:g} s"))
 
 
 def _episode(
@@ -112,8 +116,7 @@ def _episode(
     kinematics = ChainKinematics(robot.chain)
     distance = np.array([_distance(kinematics, position, target) for position in positions])
     held = distance[times >= times[-1] - HOLD_S]
-    status = operator.status("control loop")
-    trip = status.message if status is not None and status.message.startswith("tripped") else ""
+    trip = operator.trip()
     if trip:
         operator.trigger("policy_node/rearm")
     return {

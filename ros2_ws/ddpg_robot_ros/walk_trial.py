@@ -15,10 +15,8 @@ from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.deploy import use_own_domain
 from ddpg_robot_ros.processes import Deployment, ProcessFailedError, wait_until
 from ddpg_robot_ros.transport import STATE_QOS, Newest
-from ddpg_robot_ros.trial import START_WAIT_S, await_start
+from ddpg_robot_ros.trial import ASK_PERIOD_S, SAMPLE_PERIOD_S, START_WAIT_S, await_start
 
-SAMPLE_PERIOD_S = 0.01
-ASK_PERIOD_S = 0.2
 STAND_S = 1.0
 """Before the first command, and after a fall: torque grows over half of it."""
 LOWEST_M = 0.15
@@ -103,7 +101,7 @@ class Walker:
                 asked = now
             time.sleep(SAMPLE_PERIOD_S)
         walked = np.array(velocities)
-        upright = lowest >= LOWEST_M and not self._tripped()
+        upright = lowest >= LOWEST_M and not self._operator.trip()
         if not upright:
             self.stand_up()
         return {
@@ -123,12 +121,8 @@ class Walker:
             self._operator.trigger("policy_node/rearm")
             time.sleep(0.5)
             pose = self._poses.take()
-            return pose is not None and pose.pose.position.z > LOWEST_M and not self._tripped()
+            return pose is not None and pose.pose.position.z > LOWEST_M and not self._operator.trip()
 
         if not wait_until(up, START_WAIT_S):
             raise ProcessFailedError(mismatch("robot after a fall", "not on its feet", "standing"))
         time.sleep(STAND_S)
-
-    def _tripped(self) -> bool:
-        status = self._operator.status("control loop")
-        return status is not None and status.message.startswith("tripped")

@@ -21,8 +21,8 @@ from ddpg_robot_ros.deploy import use_own_domain
 from ddpg_robot_ros.processes import Deployment, NodeProcess, ProcessFailedError, stolen_seconds, wait_until
 from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.timing import COLUMNS, percentiles
+from ddpg_robot_ros.trial import START_WAIT_S, await_start
 
-START_WAIT_S = 60.0
 WARM_UP_S = 1.0
 LATENCY_S = 10.0
 """Longest time that the guard is listened to, s."""
@@ -124,11 +124,11 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
             stolen = stolen_seconds() - stolen
             cpu = {key: window.percent() for key, window in windows.items()}
             floor.end()
-            status = operator.status("control loop")
+            tripped = bool(operator.trip())
         rows = round(seconds * rate)
         result = {"loop": figures(log, rate, rows, cpu["loop"]), "floor": figures(floor_log, rate, rows, cpu["floor"])}
         result["loop"]["stolen_percent"] = 100 * stolen / seconds
-        result["loop"]["tripped"] = status is not None and status.message.startswith("tripped")
+        result["loop"]["tripped"] = tripped
         if guard is not None:
             result["guard"] = {**guard, "cpu_percent": cpu["guard"]}
         return result
@@ -153,21 +153,6 @@ def _listen(operator: Operator, deployment: Deployment, seconds: float) -> dict[
         drive(operator, deployment, WARM_UP_S + seconds, latency.read)
         samples = latency.samples()
     return {"latency": percentiles(samples), "messages": len(samples)}
-
-
-def await_start(deployment: Deployment, operator: Operator, ended: Callable[[], bool] = lambda: False) -> None:
-    """Waits until the policy node is active and the robot heard, or until `ended`.
-
-    Raises:
-        ProcessFailedError: a process ended by itself, or it takes longer than `START_WAIT_S`.
-    """
-
-    def ready() -> bool:
-        deployment.check()
-        return ended() or (operator.active() and operator.ready() and operator.watch())
-
-    if not wait_until(ready, START_WAIT_S, period=0.1):
-        raise ProcessFailedError(mismatch("policy node", "not active", f"active within {START_WAIT_S:g} s"))
 
 
 def drive(operator: Operator, deployment: Deployment, seconds: float, each: Callable[[], None] = lambda: None) -> None:

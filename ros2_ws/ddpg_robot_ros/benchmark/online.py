@@ -160,8 +160,7 @@ def _await_start(deployment: Deployment, operator: Operator) -> None:
 
 def _rearmed(operator: Operator) -> bool:
     """Rearms a policy that has tripped; whether it had."""
-    status = operator.status("control loop")
-    tripped = status is not None and status.message.startswith("tripped")
+    tripped = bool(operator.trip())
     if tripped:
         operator.trigger("policy_node/rearm")
     return tripped

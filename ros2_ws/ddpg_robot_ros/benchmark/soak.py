@@ -18,12 +18,12 @@ from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.files import write_json
 from ddpg_robot.safety import TripReason
 from ddpg_robot_ros.benchmark.loop import machine
-from ddpg_robot_ros.benchmark.measure import await_start
 from ddpg_robot_ros.benchmark.soak_result import result_of, table
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.deploy import use_own_domain
 from ddpg_robot_ros.processes import Deployment, ProcessFailedError, wait_until
 from ddpg_robot_ros.transport import StopSignal
+from ddpg_robot_ros.trial import await_start
 
 WATCHED = ("policy_node", "effort_guard")
 SAMPLE_S = 3.0
