@@ -255,6 +255,9 @@ class TrainingRecord:
     evaluation: dict[str, Scalar]
     """Episodes, return mean and std, success rate, as `evaluate` measured them."""
     code_version: str
+    robot_file: dict[str, Scalar] | None = None
+    """What the task file of a robot of one's own said, keys joined by dots; None for a shipped robot. For people to read:
+    nobody opens the model that it names."""
 
 
 @dataclass(frozen=True)

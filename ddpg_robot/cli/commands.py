@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -17,9 +18,19 @@ from tyro.conf import Positional, arg, subcommand
 from ddpg_robot.cli.arguments import Flag, OutDir, OutFile, Pairs, PolicyName, RunPath
 from ddpg_robot.cli.benchmarks import Benchmark
 from ddpg_robot.cli.live import Doctor, Top
+from ddpg_robot.cli.new_robot import NewRobot
 from ddpg_robot.cli.online import Learner, Versions
 from ddpg_robot.cli.replay import Replay
-from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
+from ddpg_robot.cli.sources import (
+    actor_of,
+    import_tasks,
+    is_robot_file,
+    is_robot_task,
+    model_for,
+    need,
+    policy_path,
+    task_of,
+)
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
 from ddpg_robot.files import write_json
 
@@ -29,7 +40,8 @@ class Train:
     """Train an agent on a task, with a live progress line and TensorBoard logs. Ctrl-C writes a checkpoint first."""
 
     task: Annotated[Positional[str], arg(metavar="TASK")]
-    """A task of this package (arm_reach, quadruped_walk) or any Gymnasium id with Box spaces (Pendulum-v1, HalfCheetah-v5)."""
+    """A task of this package (arm_reach, quadruped_walk), the task file of a robot of your own (my_arm.toml), or any Gymnasium
+    id with Box spaces (Pendulum-v1, HalfCheetah-v5)."""
     algorithm: str = "ddpg"
     """`ddpg`, or one of the methods that led to it (docs/why-ddpg.md): stochastic_ac, deterministic_ac, off_policy_ac,
     dqn, naf, q_sampling, q_cem, q_gradient."""
@@ -68,14 +80,16 @@ class Train:
         from ddpg_robot.learn.config import TrainConfig
         from ddpg_robot.learn.trainer import train
 
-        kwargs = key_values("--task-option", self.task_option)
+        task, kwargs = task_of(self.task)
+        kwargs |= key_values("--task-option", self.task_option)
         if self.control_mode is not None:
             kwargs["control_mode"] = self.control_mode
         baseline = "" if self.algorithm == "ddpg" else f"-{self.algorithm}"
-        out = self.out or Path("runs") / f"{Path(self.task).name}{baseline}-seed{self.seed}"
+        name = Path(self.task).stem if is_robot_file(self.task) else Path(self.task).name
+        out = self.out or Path("runs") / f"{name}{baseline}-seed{self.seed}"
         run = train(
             TrainConfig(
-                task=task_id(self.task),
+                task=task,
                 task_kwargs=kwargs,
                 algorithm=self.algorithm,
                 preset=self.preset,
@@ -103,7 +117,7 @@ class Evaluate:
     source: Annotated[Positional[str], arg(metavar="RUN_OR_POLICY")]
     """Run directory, policy file, or the name of a shipped policy (arm_reach)."""
     task: Annotated[str | None, arg(metavar="TASK")] = None
-    """Task, when it is not the one that it was trained on."""
+    """Task, when it is not the one that it was trained on; of a policy for a robot of your own, its task file (my_arm.toml)."""
     episodes: int = 100
     """Number of episodes."""
     task_option: Pairs = ()
@@ -128,7 +142,8 @@ class Evaluate:
         progress = None if self.json else episode_progress
         results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
         if self.ros:
-            results["ros"] = over_ros(policy_path(self.source), results["in_process"], self.hold, progress)
+            robot = self.task if self.task and is_robot_file(self.task) else None
+            results["ros"] = over_ros(policy_path(self.source), results["in_process"], self.hold, progress, robot)
         found = results if self.ros else results["in_process"]
         if self.out:
             write_json(self.out, found)
@@ -140,8 +155,22 @@ class Evaluate:
         return 0
 
 
-def over_ros(policy: Path, measured: dict[str, Any], hold: float, progress: Callable[[int, int], None] | None) -> Any:
-    """Sends the targets of an evaluation to the deployed policy: points to reach, or velocities to walk at."""
+def over_ros(
+    policy: Path,
+    measured: dict[str, Any],
+    hold: float,
+    progress: Callable[[int, int], None] | None,
+    robot: str | None = None,
+) -> Any:
+    """Sends the targets of an evaluation to the deployed policy: points to reach, or velocities to walk at.
+
+    Args:
+        policy: policy file.
+        measured: what `evaluate` returned.
+        hold: time for each target, s.
+        progress: called with (finished targets, all targets).
+        robot: the robot's task file, where it has one of its own.
+    """
     import numpy as np
 
     from ddpg_robot.policy import read_manifest
@@ -150,7 +179,9 @@ def over_ros(policy: Path, measured: dict[str, Any], hold: float, progress: Call
     from ddpg_robot_ros.walk_trial import run_walk
 
     targets = np.array([row["target"] for row in measured["per_episode"]])
-    run = run_trial if read_manifest(policy).command.kind == "point" else run_walk
+    run: Callable[..., dict[str, Any]] = run_walk
+    if read_manifest(policy).command.kind == "point":
+        run = partial(run_trial, model=model_for(policy, robot))
     began, stolen = time.monotonic(), stolen_seconds()
     result = run(policy, targets, hold_s=hold, progress=progress)
     # A virtual machine whose host gives its processors to others delays the robot's state; a policy that stops for that is right.
@@ -229,6 +260,8 @@ class Deploy:
     """Policy file, or the name of a shipped policy."""
     plant: bool = True
     """Start the simulated robot; not when the real one is on the network."""
+    robot: Annotated[str | None, arg(metavar="FILE")] = None
+    """Task file of a robot of your own (my_arm.toml), for the simulated one. Default: the shipped model of the policy's."""
     guard: bool = True
     """Start the effort guard, which damps when the policy process dies."""
     rate: Annotated[float | None, arg(metavar="HZ")] = None
@@ -250,6 +283,7 @@ class Deploy:
     def __call__(self) -> int:
         """Deploys until it is told to stop; returns the exit code."""
         need("ros", *(["sim"] if self.plant else []), *(["bag"] if self.record or self.online else []))
+        policy = policy_path(self.file)
         record = self.record
         learner: tuple[str, ...] = ()
         if self.online is not None:
@@ -259,8 +293,9 @@ class Deploy:
         from ddpg_robot_ros.deploy import deploy
 
         code: int = deploy(
-            policy_path(self.file),
+            policy,
             plant=self.plant,
+            model=model_for(policy, self.robot) if self.plant else None,
             guard=self.guard,
             rate=self.rate,
             namespace=self.namespace,
@@ -278,7 +313,7 @@ class Plant:
     """Run a simulated robot alone as a ROS 2 node that stands in for the hardware, until Ctrl-C."""
 
     model: str = "arm_reach"
-    """Model of the robot."""
+    """Robot: a shipped model, an MJCF file, or the task file of a robot of your own (my_arm.toml)."""
     rate: float = 500.0
     """Joint states per second, Hz."""
     gravity_compensation: bool = True
@@ -342,6 +377,7 @@ class Demo:
 
 Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[Demo, subcommand("demo")],
+    Annotated[NewRobot, subcommand("new-robot")],
     Annotated[Train, subcommand("train")],
     Annotated[Evaluate, subcommand("evaluate")],
     Annotated[Export, subcommand("export")],

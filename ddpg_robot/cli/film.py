@@ -24,15 +24,15 @@ def film_of(run: Path) -> Pictures:
         from ddpg_robot_sim.render import prefer_offscreen, render_arm
 
         prefer_offscreen()
-        recorded = read_paths(run)
+        recorded, robot = read_paths(run), None
         if recorded is None:
-            recorded = simulated_paths(run)
+            recorded, robot = simulated_paths(run)
         if not recorded:
             return Pictures()
         paths = [thin(*path) for path in recorded[:FILMED]]
         positions = np.concatenate([positions for positions, _ in paths])
         targets = np.concatenate([np.tile(target, (len(positions), 1)) for positions, target in paths])
-        frames = list(render_arm(positions, targets, SIZE))
+        frames = list(render_arm(positions, targets, SIZE, robot))
     except (MissingExtraError, ModuleNotFoundError) as error:
         return Pictures(remark=f"No film, drawings only. {error}")
     where = "recorded over ROS 2" if (run / "ros.json").exists() else "in process"
@@ -49,11 +49,11 @@ def read_paths(run: Path) -> list[tuple[Any, Any, Any]] | None:
     return [(np.array(row["time"]), np.array(row["position"]), np.array(row["target"])) for row in rows]
 
 
-def simulated_paths(run: Path) -> list[tuple[Any, Any, Any]]:
-    """The same from the task itself, for a machine without ROS; empty for a run whose task is not to reach."""
+def simulated_paths(run: Path) -> tuple[list[tuple[Any, Any, Any]], Any]:
+    """The same from the task itself, for a machine without ROS, and the task; empty for a run whose task is not to reach."""
     source = next((path for path in (run / "policy.onnx", run / "train", run) if path.is_file() or is_run(path)), None)
     if source is None:
-        return []
+        return [], None
     act, task, kwargs = actor_of(str(source), None)
     import gymnasium
 
@@ -71,7 +71,7 @@ def simulated_paths(run: Path) -> list[tuple[Any, Any, Any]]:
         times = np.arange(len(positions)) * robot.interface.control.period
         paths.append((times, np.array(positions), robot.command.values.copy()))
     env.close()
-    return paths
+    return paths, robot
 
 
 def is_run(path: Path) -> bool:

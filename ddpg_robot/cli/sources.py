@@ -52,8 +52,10 @@ def import_tasks() -> dict[str, str]:
 
 
 def is_robot_task(name: str) -> bool:
-    """True for the names of this package's tasks, which need MuJoCo; a Gymnasium id may do without."""
-    return ":" not in name and ("/" not in name or name.startswith("ddpg_robot/")) and "-v" not in name
+    """True for this package's tasks and for task files, which need MuJoCo; a Gymnasium id may do without."""
+    return is_robot_file(name) or (
+        ":" not in name and ("/" not in name or name.startswith("ddpg_robot/")) and "-v" not in name
+    )
 
 
 def task_id(name: str) -> str:
@@ -71,6 +73,58 @@ def task_id(name: str) -> str:
         return name
     known = difflib.get_close_matches(name, gymnasium.registry, n=3)
     raise ConfigError(mismatch("task", repr(name), "a task or a Gymnasium id", [*tasks, *known]))
+
+
+def is_robot_file(name: str) -> bool:
+    """True for the path of a task file: a robot of one's own."""
+    return Path(name).suffix == ".toml"
+
+
+def task_of(name: str) -> tuple[str, dict[str, Any]]:
+    """The Gymnasium id of a task, and the keyword arguments that its name stands for: those of a task file.
+
+    Raises:
+        ConfigError: neither a task file that can be read, nor a task; says what is wrong.
+    """
+    if not is_robot_file(name):
+        return task_id(name), {}
+    need("sim")
+    from ddpg_robot_sim import ROBOT_REACH
+    from ddpg_robot_sim.robot_file import read_robot_file
+
+    return ROBOT_REACH, {"robot": read_robot_file(Path(name)).content()}
+
+
+def model_for(policy: Path, robot: str | None) -> str | None:
+    """What the plant simulates for a policy: the task file, None for the shipped model of the policy's robot.
+
+    Raises:
+        ConfigError: the policy's robot has a task file and none is given, or the file's robot is another one.
+    """
+    from ddpg_robot.policy import read_manifest
+    from ddpg_robot.spec import to_dict
+
+    manifest = read_manifest(policy)
+    if robot is None:
+        if manifest.training.robot_file is not None:
+            raise ConfigError(wants_robot_file(policy.name, manifest.robot.name, "--robot"))
+        return None
+    need("sim")
+    from ddpg_robot_sim.robot_file import read_robot_file
+    from ddpg_robot_sim.robot_model import compile_robot, robot_spec
+
+    file = read_robot_file(Path(robot))
+    found, wanted = to_dict(robot_spec(file, compile_robot(file))), to_dict(manifest.robot)
+    if json.dumps(found) != json.dumps(wanted):
+        path, one, other = first_difference(found, wanted, "robot")
+        raise ConfigError(mismatch(f"{path} of {robot}", one, f"the policy's {other}"))
+    return str(Path(robot).expanduser().resolve())
+
+
+def wants_robot_file(policy: str, robot: str, option: str) -> str:
+    """The message for a policy whose robot is in nobody's package."""
+    expected = f"its task file as well: {option} FILE.toml"
+    return mismatch(f"robot of policy '{policy}'", f"'{robot}', which has a task file of its own", expected)
 
 
 def policy_path(source: str) -> Path:
@@ -105,12 +159,15 @@ def actor_of(source: str, task: str | None, options: dict[str, Any] | None = Non
         from ddpg_robot.learn.checkpoint import load_policy
 
         run = load_policy(Path(source))
-        return run.act, task_id(task or run.task["task"]), {**run.task["task_kwargs"], **(options or {})}
+        name, own = task_of(task or run.task["task"])
+        return run.act, name, {**run.task["task_kwargs"], **own, **(options or {})}
     from ddpg_robot.policy import OnnxPolicy
 
     policy = OnnxPolicy.open(policy_path(source))
-    name = task_id(task or policy.manifest.training.task)
-    kwargs = {**task_keywords(name, policy.interface), **(options or {})}
+    if task is None and policy.manifest.training.robot_file is not None:
+        raise ConfigError(wants_robot_file(source, policy.manifest.robot.name, "--task"))
+    name, own = task_of(task or policy.manifest.training.task)
+    kwargs = {**task_keywords(name, policy.interface), **own, **(options or {})}
     return policy_act(policy, name, kwargs), name, kwargs
 
 

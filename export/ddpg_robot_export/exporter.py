@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +16,16 @@ from ddpg_robot.errors import ConfigError, PolicyFileError, mismatch
 from ddpg_robot.learn.checkpoint import LoadedActor, load_actor
 from ddpg_robot.learn.rundir import RunDirectory, read_json, write_file
 from ddpg_robot.policy import METADATA_KEY, OnnxPolicy, graph_sha256
-from ddpg_robot.spec import SCHEMA, ParityRecord, PolicyInterface, PolicyManifest, TrainingRecord, from_dict, to_dict
+from ddpg_robot.spec import (
+    SCHEMA,
+    ParityRecord,
+    PolicyInterface,
+    PolicyManifest,
+    Scalar,
+    TrainingRecord,
+    from_dict,
+    to_dict,
+)
 from ddpg_robot_export.actor import DeployedActor
 from ddpg_robot_export.graph import build_graph
 from ddpg_robot_export.parity import check_parity, parity_observations
@@ -82,7 +93,25 @@ def _training_record(run_dir: Path, loaded: LoadedActor) -> TrainingRecord:
         steps=loaded.steps,
         evaluation={key: value for key, value in evaluation.items() if key != "per_episode"},
         code_version=loaded.settings["versions"]["ddpg_robot"],
+        robot_file=_robot_file(loaded.task["task_kwargs"].get("robot")),
     )
+
+
+def _robot_file(content: Mapping[str, Any] | None) -> dict[str, Scalar] | None:
+    """What a robot's task file said, keys joined by dots; of the model's path only the name: the rest is this machine's."""
+    if content is None:
+        return None
+    flat: dict[str, Scalar] = {}
+
+    def put(key: str, value: Any) -> None:
+        if isinstance(value, (Mapping, list, tuple)):
+            for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+                put(f"{key}.{name}" if key else str(name), item)
+        else:
+            flat[key] = value
+
+    put("", {**content, "model": Path(str(content.get("model"))).name})
+    return flat
 
 
 def export_actor(

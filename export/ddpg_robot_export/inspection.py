@@ -52,6 +52,11 @@ def format_policy(data: dict[str, Any]) -> str:
         f"control     {control['mode']}, every {period_ms:g} ms, {control['ticks_per_action']} ticks of the loop each",
         f"training    {training['task']}: {training['algorithm']}, preset {training['preset']}, "
         f"{training['steps']} steps, seed {training['seed']}, ddpg-robot {training['code_version']}",
+        *(
+            []
+            if (own := training["robot_file"]) is None
+            else [f"task file   {own.get('name')}, model {own.get('model')}"]
+        ),
         f"evaluation  {_figures(training['evaluation']) or 'none'}",
         f"parity      largest error {parity['max_abs_error']:.1e} of the joint's "
         f"{'effort limit' if control['mode'] == 'effort' else 'range'}, {parity['samples']} samples",

@@ -32,6 +32,7 @@ def deploy(
     shadow: bool = False,
     record: str | Path | None = None,
     learner: Sequence[str] = (),
+    model: str | None = None,
 ) -> int:
     """Runs until Ctrl-C, SIGTERM, `duration` s, or until a node fails. Ends in damping, then zero effort.
 
@@ -49,6 +50,7 @@ def deploy(
         shadow: the policy publishes what it would command on ``policy_node/shadow_effort``, and commands nobody.
         record: directory for a recording of every tick.
         learner: command line, behind the interpreter, of a learner beside it; the policy then explores.
+        model: what the plant simulates, a file; None for the shipped model of the policy's robot.
 
     Returns:
         Exit status: 0, or 1 when a node failed.
@@ -63,6 +65,7 @@ def deploy(
         rate,
         namespace,
         params_file,
+        plant_parameters={} if model is None else {"model": model},
         environment=discovery(plant),
         shadow=shadow,
         record=record,

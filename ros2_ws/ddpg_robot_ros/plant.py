@@ -60,7 +60,7 @@ class Plant:
     left to the commands: without them it is damped, and after a fall it stays where it fell, until `place`.
 
     Args:
-        model: path of the MJCF.
+        model: path of the MJCF, or of the task file (.toml) of a robot of one's own.
         gravity_compensation: False switches off what the model's ``gravcomp`` does.
         draw: the robot that an episode of a task with domain randomisation had: ``info["randomization"]``.
 
@@ -73,14 +73,11 @@ class Plant:
 
     Raises:
         ConfigError: MuJoCo cannot read the model, an actuator is no torque motor on a hinge, or the draw is for another robot.
-        MissingExtraError: a draw, and no ddpg_robot_sim.
+        MissingExtraError: a draw or a task file, and no ddpg_robot_sim.
     """
 
     def __init__(self, model: Path, gravity_compensation: bool = True, draw: Mapping[str, Any] | None = None) -> None:
-        try:
-            self._model = mujoco.MjModel.from_xml_path(str(model))
-        except ValueError as error:
-            raise ConfigError(mismatch(f"model {model}", " ".join(str(error).split()), "an MJCF model")) from None
+        self._model = _robot_of_file(model) if model.suffix == ".toml" else _robot_of_mjcf(model)
         self._data = mujoco.MjData(self._model)
         if not gravity_compensation:
             self._model.body_gravcomp[:] = 0.0
@@ -220,10 +217,7 @@ class Plant:
             from ddpg_robot_sim.draw import draw_from
             from ddpg_robot_sim.hardware import Hardware
         except ModuleNotFoundError as error:
-            hint = 'pip install "ddpg-robot[sim]"'
-            raise MissingExtraError(
-                mismatch("installed packages", f"no {error.name}", "extra sim", hint=hint)
-            ) from None
+            raise _missing_sim(error) from None
         velocity_limit = self._numeric("velocity_limit")
         if velocity_limit is None:
             raise ConfigError(
@@ -259,3 +253,23 @@ class Plant:
         if key in names and len(model.numeric(key).data) == model.nu:
             return np.array(model.numeric(key).data)
         return None
+
+
+def _robot_of_mjcf(path: Path) -> mujoco.MjModel:
+    try:
+        return mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise ConfigError(mismatch(f"model {path}", " ".join(str(error).split()), "an MJCF model")) from None
+
+
+def _robot_of_file(path: Path) -> mujoco.MjModel:
+    try:
+        from ddpg_robot_sim.robot_model import compile_robot
+    except ModuleNotFoundError as error:
+        raise _missing_sim(error) from None
+    return compile_robot(path)
+
+
+def _missing_sim(error: ModuleNotFoundError) -> MissingExtraError:
+    hint = 'pip install "ddpg-robot[sim]"'
+    return MissingExtraError(mismatch("installed packages", f"no {error.name}", "extra sim", hint=hint))

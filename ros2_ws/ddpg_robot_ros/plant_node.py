@@ -49,7 +49,7 @@ BASE_FRAME, WORLD_FRAME = "base", "world"
 
 PARAMETERS = (
     Parameter(
-        "model", "", "MJCF file, or the name of a model of ddpg_robot_sim; empty = the one of the policy's robot."
+        "model", "", "MJCF file, task file (.toml) or model of ddpg_robot_sim; empty = the one of the policy's robot."
     ),
     Parameter(
         "policy",
@@ -78,7 +78,7 @@ class PlantNode(Node):
         super().__init__("plant_node")
         declare(self, PARAMETERS)
         named = value(self, "model")
-        model = find_model(named) if named else model_of(read_manifest(policy_path(value(self, "policy"))).robot)
+        model = find_model(named) if named else model_of(read_manifest(policy_path(value(self, "policy"))))
         self._plant = Plant(model, value(self, "gravity_compensation"), read_draw(value(self, "draw")))
         names = self._plant.joint_names
         self._state_order = self._order("joint_order")

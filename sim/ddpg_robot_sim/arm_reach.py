@@ -11,7 +11,7 @@ import numpy as np
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.observation import observation_spec
-from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
+from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface, RobotSpec
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
 from ddpg_robot_sim.randomization import Randomization
 from ddpg_robot_sim.rewards import ReachReward
@@ -40,17 +40,21 @@ KP = (60.0, 60.0, 60.0, 60.0, 15.0, 15.0, 10.0)
 KD = (12.0, 12.0, 12.0, 12.0, 2.5, 2.5, 2.0)
 
 
-class ArmReach(RobotTask):
-    """Reach a target from a random pose. Success: within 2 cm during the whole last half second.
+class Reach(RobotTask):
+    """An arm brings its hand to a point and holds it there; which arm, and where, a subclass says.
 
     Args:
-        control_mode: ``effort`` or ``pd``.
-        gravity_compensated: False leaves the arm's weight to the policy.
+        model: of the arm alone, gravity compensated or not.
+        robot: the same arm, as a policy sees it.
+        control: how the policy's output becomes torque.
+        scale: what the policy may ask for ``(n,)``, N·m or rad.
+        target: the box of targets.
+        home: pose that the posture's cost is about ``(n,)``, rad.
+        start_region: bounds of the poses that episodes begin in ``(n,)`` each, rad.
+        places: names of the site at the hand and of the body that shows the target.
+        seconds: length of an episode, s.
         render_mode: ``rgb_array`` or None.
-        randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
-
-    Reset options: ``target`` ``(3,)`` m; ``joint_position`` ``(7,)`` rad; ``keep_pose`` True goes on from where the arm is;
-    ``draw`` is a former episode's ``info["randomization"]``, whose robot comes again.
+        randomization: see `RobotTask`.
     """
 
     agent_settings: ClassVar[dict[str, Any]] = {"gamma": 0.97, "n_step": 3, "smoothness": 0.1}
@@ -58,47 +62,36 @@ class ArmReach(RobotTask):
 
     def __init__(
         self,
-        control_mode: str = "effort",
-        gravity_compensated: bool = True,
-        render_mode: str | None = None,
-        randomization: str | Mapping[str, Any] | Randomization = "off",
+        model: mujoco.MjModel,
+        robot: RobotSpec,
+        control: ControlSpec,
+        scale: np.ndarray,
+        target: CommandSpec,
+        home: np.ndarray,
+        start_region: tuple[np.ndarray, np.ndarray],
+        places: tuple[str, str],
+        seconds: float,
+        render_mode: str | None,
+        randomization: str | Mapping[str, Any] | Randomization,
     ) -> None:
-        if control_mode not in ("effort", "pd"):
-            raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
-        model = mujoco.MjModel.from_xml_path(str(model_path("arm_reach")))
-        if not gravity_compensated:
-            model.body_gravcomp[:] = 0.0
-        robot = robot_from_model(model, "arm7", "hand", gravity_compensated)
-        self.home = model.key("home").qpos.copy()
+        assert robot.chain is not None  # whoever reaches has one
+        self.home = home
+        self.start_region = start_region
+        self.places = places
         lower, upper = (np.array([getattr(j, f"position_{side}") for j in robot.joints]) for side in ("lower", "upper"))
-        self._start_lower = np.maximum(self.home - START_SPREAD, lower + 0.2)
-        self._start_upper = np.minimum(self.home + START_SPREAD, upper - 0.2)
-        self._reward = ReachReward(robot, self.home, TRIP_PENALTY)
-        self._velocity_limit = np.array([joint.velocity_limit for joint in robot.joints])
         self._lower, self._upper = lower, upper
-        if control_mode == "effort":
-            control = ControlSpec(CONTROL_PERIOD, "effort", TICKS_PER_ACTION)
-            effort_limit = np.array([joint.effort_limit for joint in robot.joints])
-            scale = (EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED) * effort_limit
-        else:
-            control = ControlSpec(CONTROL_PERIOD, "pd", TICKS_PER_ACTION, KP, KD)
-            scale = TARGET_RANGE if gravity_compensated else TARGET_RANGE_UNCOMPENSATED
+        self._velocity_limit = np.array([joint.velocity_limit for joint in robot.joints])
+        self._reward = ReachReward(robot, home, TRIP_PENALTY)
+        interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, target), target)
         scaling = (np.zeros(robot.n_joints), scale)
-        interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, TARGET), TARGET)
-        super().__init__(model, interface, scaling, control_mode == "pd", render_mode, randomization)
-        self._steps = round(EPISODE_SECONDS / control.period)
+        super().__init__(model, interface, scaling, control.mode == "pd", render_mode, randomization)
+        self._steps = round(seconds / control.period)
         self._hold_steps = round(HOLD_SECONDS / control.period)
-        self._site = model.site("hand").id
-        self._mocap = model.body("target").mocapid[0]
+        self._site = model.site(places[0]).id
+        self._mocap = model.body(places[1]).mocapid[0]
         self._kinematics = ChainKinematics(robot.chain)
         self._step = 0
         self._held = 0
-
-    @classmethod
-    def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
-        """The keyword arguments that make the task of a policy's interface."""
-        compensated = interface.robot.gravity_compensated
-        return {"control_mode": interface.control.mode, "gravity_compensated": compensated}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -133,13 +126,16 @@ class ArmReach(RobotTask):
         """What `step` would have given for a robot's transitions ``(k,)``, by the same function of what was measured."""
         return self._reward.of_transitions(transitions)
 
+    def may_start_at(self, pose: np.ndarray) -> bool:
+        """Whether the hand is in the box of the targets: as if the arm had just reached one."""
+        self._kinematics.update(pose)
+        tip = self._kinematics.tip
+        return bool((tip >= self.interface.command.lower).all() and (tip <= self.interface.command.upper).all())
+
     def _start_pose(self) -> np.ndarray:
-        """A random pose with the hand in the box of the targets: as if the arm had just reached one."""
         while True:
-            pose = self.np_random.uniform(self._start_lower, self._start_upper)
-            self._kinematics.update(pose)
-            tip = self._kinematics.tip
-            if (tip >= self.interface.command.lower).all() and (tip <= self.interface.command.upper).all():
+            pose = self.np_random.uniform(*self.start_region)
+            if self.may_start_at(pose):
                 return pose
 
     def _distance(self) -> float:
@@ -152,3 +148,51 @@ class ArmReach(RobotTask):
             "limit_hit": limit_hit,
             "target": self.command.values.tolist(),
         }
+
+
+class ArmReach(Reach):
+    """Reach a target from a random pose. Success: within 2 cm during the whole last half second.
+
+    Args:
+        control_mode: ``effort`` or ``pd``.
+        gravity_compensated: False leaves the arm's weight to the policy.
+        render_mode: ``rgb_array`` or None.
+        randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
+
+    Reset options: ``target`` ``(3,)`` m; ``joint_position`` ``(7,)`` rad; ``keep_pose`` True goes on from where the arm is;
+    ``draw`` is a former episode's ``info["randomization"]``, whose robot comes again.
+    """
+
+    def __init__(
+        self,
+        control_mode: str = "effort",
+        gravity_compensated: bool = True,
+        render_mode: str | None = None,
+        randomization: str | Mapping[str, Any] | Randomization = "off",
+    ) -> None:
+        if control_mode not in ("effort", "pd"):
+            raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
+        model = mujoco.MjModel.from_xml_path(str(model_path("arm_reach")))
+        if not gravity_compensated:
+            model.body_gravcomp[:] = 0.0
+        robot = robot_from_model(model, "arm7", "hand", gravity_compensated)
+        home = model.key("home").qpos.copy()
+        lower, upper = (np.array([getattr(j, f"position_{side}") for j in robot.joints]) for side in ("lower", "upper"))
+        start = np.maximum(home - START_SPREAD, lower + 0.2), np.minimum(home + START_SPREAD, upper - 0.2)
+        if control_mode == "effort":
+            control = ControlSpec(CONTROL_PERIOD, "effort", TICKS_PER_ACTION)
+            effort_limit = np.array([joint.effort_limit for joint in robot.joints])
+            scale = (EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED) * effort_limit
+        else:
+            control = ControlSpec(CONTROL_PERIOD, "pd", TICKS_PER_ACTION, KP, KD)
+            scale = TARGET_RANGE if gravity_compensated else TARGET_RANGE_UNCOMPENSATED
+        places = ("hand", "target")
+        super().__init__(
+            model, robot, control, scale, TARGET, home, start, places, EPISODE_SECONDS, render_mode, randomization
+        )
+
+    @classmethod
+    def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
+        """The keyword arguments that make the task of a policy's interface."""
+        compensated = interface.robot.gravity_compensated
+        return {"control_mode": interface.control.mode, "gravity_compensated": compensated}

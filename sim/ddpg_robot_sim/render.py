@@ -21,7 +21,7 @@ def render_arm(
     positions: np.ndarray,
     targets: np.ndarray,
     size: tuple[int, int] = (640, 480),
-    model_name: str = "arm_reach",
+    robot: Any = None,
 ) -> Iterator[np.ndarray]:
     """Draws the arm at each joint position, with its target and the path of its hand.
 
@@ -29,7 +29,7 @@ def render_arm(
         positions: joint positions ``(frames, n)``, rad, in the model's order.
         targets: target of each frame ``(frames, 3)``, m.
         size: width and height in pixels.
-        model_name: a shipped MJCF model with a site ``hand`` and a mocap body ``target``.
+        robot: a `Reach` task whose arm it is; None for the arm of `arm_reach`.
 
     Yields:
         RGB pictures ``(height, width, 3)``, uint8.
@@ -40,7 +40,7 @@ def render_arm(
     mujoco = _import_mujoco()
     from ddpg_robot_sim.base import model_path
 
-    model = mujoco.MjModel.from_xml_path(str(model_path(model_name)))
+    model = mujoco.MjModel.from_xml_path(str(model_path("arm_reach"))) if robot is None else robot.model
     data = mujoco.MjData(model)
     width, height = size
     model.vis.quality.shadowsize = SHADOW_SIZE
@@ -52,7 +52,12 @@ def render_arm(
     camera = mujoco.MjvCamera()
     camera.lookat[:] = (0.28, 0.0, 0.42)
     camera.distance, camera.azimuth, camera.elevation = 1.9, 145.0, -16.0
-    hand, mocap = model.site("hand").id, model.body("target").mocapid[0]
+    places = ("hand", "target")
+    if robot is not None:
+        places = robot.places
+        camera.lookat[:] = model.stat.center
+        camera.distance = 2.0 * model.stat.extent
+    hand, mocap = model.site(places[0]).id, model.body(places[1]).mocapid[0]
     trail: list[np.ndarray] = []
     with renderer:
         for position, target in zip(positions, targets):

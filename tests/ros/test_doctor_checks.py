@@ -13,6 +13,7 @@ import pytest
 from ddpg_robot.errors import ConfigError
 from ddpg_robot.policy import read_manifest, shipped_policy
 from ddpg_robot.spec import PolicyManifest
+from ddpg_robot.urdf import LARGEST_URDF, parse_urdf, read_urdf
 from ddpg_robot_ros.doctor import machine
 from ddpg_robot_ros.doctor.findings import Finding, Level, fail, ok, overall, quoted, summary, warning
 from ddpg_robot_ros.doctor.imu import ImuMessage, gravity_finding, imu_findings, rotate
@@ -31,7 +32,7 @@ from ddpg_robot_ros.doctor.topics import (
     order_finding,
     state_finding,
 )
-from ddpg_robot_ros.doctor.urdf import LARGEST_URDF, parse_urdf, read_urdf, urdf_finding
+from ddpg_robot_ros.doctor.urdf import urdf_finding
 
 HOME = np.array([0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398])
 NOW = 1.7e9

@@ -23,11 +23,11 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64MultiArray, String
 
+from ddpg_robot.urdf import LARGEST_URDF
 from ddpg_robot_ros.convert import LARGEST_MESSAGE, stamp_seconds
 from ddpg_robot_ros.doctor.imu import ImuMessage
 from ddpg_robot_ros.doctor.joints import JointMessage
 from ddpg_robot_ros.doctor.topics import EFFORT_TYPE, STATE_TYPE, Controller, Endpoint
-from ddpg_robot_ros.doctor.urdf import LARGEST_URDF
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_TOPIC,

@@ -13,6 +13,7 @@ from pathlib import Path
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.policy import read_manifest
 from ddpg_robot.spec import PolicyManifest
+from ddpg_robot.urdf import UrdfJoint, parse_urdf, read_urdf
 from ddpg_robot_ros.doctor import topics
 from ddpg_robot_ros.doctor.excite import Exciter
 from ddpg_robot_ros.doctor.findings import Finding, Level, fail, overall, skipped, summary
@@ -22,7 +23,7 @@ from ddpg_robot_ros.doctor.listen import Interrupted, Listener
 from ddpg_robot_ros.doctor.machine import machine_findings
 from ddpg_robot_ros.doctor.motion import velocity_finding
 from ddpg_robot_ros.doctor.pulses import CHECK, Excitation
-from ddpg_robot_ros.doctor.urdf import UrdfJoint, parse_urdf, read_urdf, urdf_finding
+from ddpg_robot_ros.doctor.urdf import urdf_finding
 from ddpg_robot_ros.transport import EFFORT_TOPIC, StopSignal
 
 LONGEST_S = 600.0
