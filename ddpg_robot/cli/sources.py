@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ Act = Callable[[Any], Any]
 
 EXTRAS = {
     "train": ("torch", "gymnasium", "safetensors", "rich", "tensorboard"),
-    "sim": ("gymnasium", "mujoco"),
+    "sim": ("gymnasium", "mujoco", *(() if sys.version_info >= (3, 11) else ("tomli",))),
     "export": ("onnx", "torch", "safetensors"),
     "ros": ("rclpy",),
     "bag": ("mcap",),

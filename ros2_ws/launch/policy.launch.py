@@ -20,6 +20,7 @@ REFUSED = 2  # exit status of a node whose settings cannot work
 ARGUMENTS = (
     ("policy", "arm_reach", "Policy file (.onnx), or the name of a shipped policy."),
     ("plant", "true", "Start the simulated robot; false drives a real robot."),
+    ("model", "", "What the plant simulates: MJCF file or task file (.toml); empty = the model of the policy's robot."),
     ("guard", "true", "Put the effort guard between policy and controller."),
     ("rate", "0.0", "Ticks per second, a whole multiple of the policy's rate; 0 = as trained."),
     ("shadow", "false", "Command nobody: publish on policy_node/shadow_effort what would be commanded; no guard."),
@@ -43,7 +44,8 @@ def start(context: LaunchContext) -> list:
     policy = str(Path(given["policy"]).resolve()) if Path(given["policy"]).suffix else given["policy"]
     nodes = []
     if is_true(given["plant"]):
-        nodes.append(node("plant_node", given, {"policy": policy}))
+        model = str(Path(given["model"]).resolve()) if Path(given["model"]).suffix else given["model"]
+        nodes.append(node("plant_node", given, {"policy": policy, **({"model": model} if model else {})}))
     if guarded:
         nodes.append(node("effort_guard", given, {"policy": policy}, respawn=True))
     parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True, "guarded": guarded}

@@ -126,6 +126,9 @@ def _require_chain(model: mujoco.MjModel, joints: list[int], end_effector: str, 
         hint = "Take a model without them (no gripper), or delete these joints, which welds their links"
         expected = f"one chain from the base to '{end_effector}' and nothing beside it that moves"
         raise ConfigError(mismatch(f"joints of {where}", f"also {said(beside)}", expected, hint=hint))
+    if model.neq:
+        expected = "none: each joint moves by itself"
+        raise ConfigError(mismatch(f"equality constraints of {where}", f"{model.neq}", expected))
     if unnamed := [j for j in joints if not model.joint(j).name]:
         raise ConfigError(mismatch(f"joints of {where}", f"{len(unnamed)} without a name", "a name for each"))
 
@@ -148,8 +151,9 @@ def compile_robot(robot: RobotFile | Path) -> mujoco.MjModel:
     foreign = [*spec.keys, *spec.actuators, *spec.sensors, *(one for one in spec.numerics if one.name in NUMERICS)]
     for element in foreign:
         spec.delete(element)
-    for body in spec.bodies[1:]:
-        body.gravcomp = float(file.gravity_compensated)
+    for body in spec.bodies:
+        if body.id != 0:  # the world
+            body.gravcomp = float(file.gravity_compensated)
     _add(spec, plain, tip, file)
     try:
         model = spec.compile()
@@ -185,7 +189,7 @@ def _add(spec: mujoco.MjSpec, plain: mujoco.MjModel, tip: Tip, file: RobotFile) 
     for key in NUMERICS:
         spec.add_numeric(name=key, data=list(getattr(file.joints, key)), size=len(file.joints.name))
     spec.add_key(name="home", qpos=list(file.joints.home))
-    hand = spec.bodies[tip.body]
+    hand = next(body for body in spec.bodies if body.id == tip.body)  # it may have no name
     hand.add_site(name=TIP, pos=tip.position, size=[0.005, 0.005, 0.005])
     if PAYLOAD not in [body.name for body in spec.bodies]:
         hand.add_body(name=PAYLOAD, pos=tip.position, gravcomp=0.0)

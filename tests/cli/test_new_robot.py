@@ -52,6 +52,7 @@ def test_a_task_file_that_cannot_be_used_ends_in_one_line(refused: Refused, tmp_
 
 @pytest.mark.slow
 @pytest.mark.train
+@pytest.mark.timeout(900)  # a dozen processes
 def test_every_sub_command_takes_a_robot_of_ones_own(call, refused: Refused, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     write(tmp_path, mjcf())

@@ -206,6 +206,16 @@ def test_what_does_not_move_the_end_effector_is_refused(tmp_path: Path) -> None:
     assert "expected a fixed base" in refusal(tmp_path, mjcf(base='<freejoint name="root"/>'))
 
 
+def test_coupled_joints_are_refused(tmp_path: Path) -> None:
+    coupled = '<equality><joint joint1="elbow" joint2="shoulder"/></equality></mujoco>'
+    assert "each joint moves by itself" in refusal(tmp_path, mjcf().replace("</mujoco>", coupled))
+
+
+def test_an_end_effector_on_a_body_without_a_name_is_found(tmp_path: Path) -> None:
+    file = made(tmp_path, mjcf().replace('<body name="hand"', "<body")).file
+    assert compile_robot(file).site(TIP).bodyid[0] == 5
+
+
 def test_duplicate_names_and_missing_meshes_are_said_in_one_line(tmp_path: Path) -> None:
     line = refusal(tmp_path, mjcf(elbow='<joint name="shoulder" range="-1 1"/>'))
     assert "repeated name 'shoulder'" in line
