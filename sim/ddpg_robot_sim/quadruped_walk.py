@@ -53,7 +53,13 @@ TARGET_RANGE = np.tile((0.3, 0.6, 0.6), 4)  # hip, thigh, calf
 # What an agent should take over: a second ahead at either rate; torque that alternates ruins gears; noise that legs bear,
 # and less of it and smaller steps in the end; a teacher whose word weighs more, to the end, where the actor has to know what
 # a PD law knows.
-SHARED = {"smoothness": 0.05, "noise_sigma": 0.06, "noise_sigma_final": 0.02, "lr_final_fraction": 0.1, "teacher_weight": 5.0}
+SHARED = {
+    "smoothness": 0.05,
+    "noise_sigma": 0.06,
+    "noise_sigma_final": 0.02,
+    "lr_final_fraction": 0.1,
+    "teacher_weight": 5.0,
+}
 AGENT = {
     "effort": {**SHARED, "gamma": 0.99, "n_step": 5, "teacher_weight_final": 2.0},
     "pd": {**SHARED, "gamma": 0.98, "n_step": 3, "teacher_weight_final": 0.5},
