@@ -16,7 +16,7 @@ from ddpg_robot.urdf import read_urdf
 from ddpg_robot_sim.robot_file import RobotControl, RobotFile, RobotJoints, RobotTarget
 from ddpg_robot_sim.robot_model import Tip, chain_of, find_tip, model_kind, open_model
 from ddpg_robot_sim.robot_reach import start_region, tips_of
-from ddpg_robot_sim.tuning import Dynamics, gains, home_of, measure, target_box
+from ddpg_robot_sim.tuning import Dynamics, armature_of, gains, home_of, measure, target_box
 
 ASSUMED_VELOCITY = 2.0
 """Velocity limit where nobody says one, rad/s."""
@@ -92,8 +92,14 @@ def new_robot(path: Path, end_effector: str, given: Given = Given()) -> NewRobot
         _fill(velocity, value, names, "")
     limits = np.array([effort, velocity, lower, upper], dtype=float)
     _require_sane(limits, names, path.name)
+    plain = measure(model, tip, limits)
+    _require_inertia(plain, names, path.name)
+    armature, assumed = armature_of(model, tip, plain)
+    if assumed.any():
+        each = ", ".join(f"{name} {value:.3g}" for name, value, new in zip(names, armature, assumed) if new)
+        notes.append(f"no armature: assumed, kg·m²: {each}")
+    model.dof_armature[model.jnt_dofadr[list(tip.joints)]] = armature
     dynamics = measure(model, tip, limits)
-    _require_inertia(dynamics, names, path.name)
     file = _choose(path, end_effector, model, tip, limits, dynamics, given)
     if not given.gravity_compensated:
         weak = [n for n, torque, most in zip(names, dynamics.gravity, limits[0]) if torque > most]
@@ -126,6 +132,7 @@ def _choose(
         "name": names,
         **dict(zip(("effort_limit", "velocity_limit", "position_lower", "position_upper"), map(rounded, limits))),
         **{key: rounded(values) for key, values in gains(limits, dynamics, given.gravity_compensated).items()},
+        "armature": rounded(model.dof_armature[model.jnt_dofadr[list(tip.joints)]]),
         "home": rounded(home, 4),
     }
 
@@ -228,7 +235,7 @@ def _require_sane(limits: np.ndarray, names: tuple[str, ...], where: str) -> Non
 def _require_inertia(dynamics: Dynamics, names: tuple[str, ...], where: str) -> None:
     bad = [
         f"'{name}' {low:.3g} .. {high:.3g}"
-        for name, low, high in zip(names, dynamics.lightest, dynamics.heaviest)
+        for name, low, high in zip(names, dynamics.typical, dynamics.heaviest)
         if not LIGHTEST <= low <= high <= HEAVIEST
     ]
     if bad:

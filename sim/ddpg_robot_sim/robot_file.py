@@ -40,6 +40,8 @@ class RobotJoints:
     """Largest change of torque, N·m/s."""
     trip_damping: Vector
     """Damping that stops the joint after a trip, N·m·s/rad."""
+    armature: Vector
+    """Inertia of the rotor behind the gear, kg m^2."""
     home: Vector
     """Pose that episodes begin around, rad."""
     kp: Vector
@@ -59,9 +61,10 @@ class RobotJoints:
         for name, lower, home, upper in zip(self.name, self.position_lower, self.home, self.position_upper):
             if not lower <= home <= upper:
                 raise ConfigError(mismatch(f"joints.home of '{name}'", home, f"within its limits, {lower} .. {upper}"))
-        for field, most, unit in (("target_range", math.pi, "rad"), ("effort_range", 1.0, "of the effort limit")):
+        shares = (("target_range", math.pi, "rad"), ("effort_range", 1.0, "of the effort limit"))
+        for field, most, unit in (*shares, ("armature", 1e3, "kg·m²")):
             for name, value in zip(self.name, getattr(self, field)):
-                if not 0 < value <= most:
+                if not 0 < value <= most and not (field == "armature" and value == 0):
                     expected = f"more than 0, at most {most:.4g} {unit}"
                     raise ConfigError(mismatch(f"joints.{field} of '{name}'", value, expected))
 

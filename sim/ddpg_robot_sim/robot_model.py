@@ -170,8 +170,9 @@ def compile_robot(robot: RobotFile | Path) -> mujoco.MjModel:
 
 
 def _add(spec: mujoco.MjSpec, plain: mujoco.MjModel, tip: Tip, file: RobotFile) -> None:
-    """Motors, limits that MJCF has no field for, home, end effector, payload and target."""
-    for name, limit in zip(file.joints.name, file.joints.effort_limit):
+    """Motors and their rotors, limits that MJCF has no field for, home, end effector, payload and target."""
+    for name, limit, armature in zip(file.joints.name, file.joints.effort_limit, file.joints.armature):
+        spec.joint(name).armature = armature
         spec.add_actuator(
             name=name,
             target=name,

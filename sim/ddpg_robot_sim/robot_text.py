@@ -15,6 +15,7 @@ COMMENTS = {
     "position_upper": "rad",
     "effort_rate_limit": "N·m/s, largest change of torque; the safety filter's",
     "trip_damping": "N·m·s/rad, stops the joint after a trip",
+    "armature": "kg·m², inertia of the rotor behind the gear",
     "home": "rad, pose that episodes begin around",
     "kp": "N·m/rad, mode pd: torque = kp * (target - position) - kd * velocity",
     "kd": "N·m·s/rad",

@@ -16,8 +16,10 @@ TARGET_RANGE = 0.35
 QUICK = 12.0
 """Highest natural frequency of a joint under its gains, rad/s: slow beside ticks of 4 ms."""
 DAMPING_RATIO = 0.6
-STIFFEST_DAMPING = 100.0
-"""Largest damping over the smallest inertia, 1/s: 0.4 of what would stop the joint within a tick of 4 ms."""
+STIFFEST_DAMPING = 75.0
+"""Largest damping over the smallest inertia, 1/s: 0.3 of what would stop the joint within a tick of 4 ms."""
+ASSUMED_ARMATURE, LEAST_ARMATURE = 0.1, 0.01
+"""Inertia of the rotor of a joint whose model has none: a share of what the joint moves, and kg m^2 at least."""
 SETTLED = 0.8
 """Speed at which a joint settles on its way to the farthest target, a share of its velocity limit."""
 SHRINK = 0.85
@@ -30,11 +32,11 @@ class Dynamics:
     """What a joint moves, over poses within the limits."""
 
     lightest: np.ndarray
-    """Smallest inertia about each joint ``(n,)``, kg m^2."""
+    """Smallest inertia about each joint while the others are free ``(n,)``, kg m^2: what a damping must not overcome."""
     typical: np.ndarray
-    """Its median ``(n,)``."""
+    """Median of the inertia about each joint while the others stand ``(n,)``, kg m^2."""
     heaviest: np.ndarray
-    """Its largest ``(n,)``."""
+    """Its largest ``(n,)``, kg m^2."""
     gravity: np.ndarray
     """Largest torque that gravity exerts ``(n,)``, N·m."""
 
@@ -49,18 +51,31 @@ def measure(model: mujoco.MjModel, tip: Tip, limits: np.ndarray) -> Dynamics:
     """
     data, rng = mujoco.MjData(model), np.random.default_rng(0)
     joints = list(tip.joints)
-    dofs, one, result = model.jnt_dofadr[joints], np.zeros(model.nv), np.zeros(model.nv)
-    inertia, gravity = np.empty((SAMPLES, len(joints))), np.empty((SAMPLES, len(joints)))
+    dofs, columns = model.jnt_dofadr[joints], np.zeros((len(joints), model.nv))
+    inertia, free, gravity = (np.empty((SAMPLES, len(joints))) for _ in range(3))
+    unit = np.zeros_like(columns)
+    unit[np.arange(len(joints)), dofs] = 1.0
+    own = np.arange(len(joints)), dofs
     for k in range(SAMPLES):
         data.qpos[model.jnt_qposadr[joints]] = rng.uniform(limits[2], limits[3])
         mujoco.mj_forward(model, data)
         gravity[k] = np.abs(data.qfrc_bias[dofs])  # at rest
-        for i, dof in enumerate(dofs):
-            one[:] = 0.0
-            one[dof] = 1.0
-            mujoco.mj_mulM(model, data, result, one)
-            inertia[k, i] = result[dof]
-    return Dynamics(inertia.min(axis=0), np.median(inertia, axis=0), inertia.max(axis=0), gravity.max(axis=0))
+        for column, one in zip(columns, unit):
+            mujoco.mj_mulM(model, data, column, one)
+        inertia[k] = columns[own]
+        mujoco.mj_solveM(model, data, columns, unit)
+        free[k] = 1 / columns[own]
+    return Dynamics(free.min(axis=0), np.median(inertia, axis=0), inertia.max(axis=0), gravity.max(axis=0))
+
+
+def armature_of(model: mujoco.MjModel, tip: Tip, dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]:
+    """Inertia of each joint's rotor ``(n,)``, kg m^2, the model's own or an assumed one, and which are assumed ``(n,)``.
+
+    Without any, a light link is turned by nothing but itself, and no damping that acts once a tick could hold it.
+    """
+    own = model.dof_armature[model.jnt_dofadr[list(tip.joints)]].copy()
+    assumed = np.maximum(ASSUMED_ARMATURE * dynamics.typical, LEAST_ARMATURE)
+    return np.where(own == 0, assumed, own), own == 0
 
 
 def gains(limits: np.ndarray, dynamics: Dynamics, gravity_compensated: bool) -> dict[str, np.ndarray]:
@@ -88,7 +103,10 @@ def gains(limits: np.ndarray, dynamics: Dynamics, gravity_compensated: bool) -> 
 
 
 def home_of(kinematics: ChainKinematics, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """The pose ``(n,)`` from which the end effector moves best in all directions, near the middle of the joints' ranges."""
+    """The pose ``(n,)`` from which the end effector moves best in all directions, near the middle of the joints' ranges.
+
+    Of poses that are as good as their mirror image, the one before the base (x > 0), not behind it.
+    """
     middle, half = (lower + upper) / 2, (upper - lower) / 2
     poses = np.random.default_rng(0).uniform(middle - 0.6 * half, middle + 0.6 * half, (1500, len(lower)))
 
@@ -96,9 +114,12 @@ def home_of(kinematics: ChainKinematics, lower: np.ndarray, upper: np.ndarray) -
         kinematics.update(pose)
         return float(np.sqrt(max(np.linalg.det(kinematics.jacobian.T @ kinematics.jacobian), 0.0)))
 
-    found = np.array([dexterity(pose) for pose in poses])
+    found, before = np.empty(len(poses)), np.empty(len(poses))
+    for k, pose in enumerate(poses):
+        found[k] = dexterity(pose)
+        before[k] = kinematics.tip[0] > 0
     away = np.mean(((poses - middle) / half) ** 2, axis=1)
-    home = poses[np.argmax(found / max(found.max(), 1e-12) - away)].copy()
+    home = poses[np.argmax(found / max(found.max(), 1e-12) - away + 0.2 * before)].copy()
     for i in range(len(home)):  # joints that it does not matter to, a waist or a flange, are in the middle
         tried = home.copy()
         tried[i] = middle[i]

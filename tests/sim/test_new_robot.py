@@ -187,6 +187,30 @@ def test_links_without_inertia_are_refused(tmp_path: Path) -> None:
     assert "inertia about joints" in refusal(tmp_path, mjcf(elbow=elbow, forearm=grams))
 
 
+def test_an_armature_that_is_missing_is_assumed_and_said(tmp_path: Path) -> None:
+    robot = made(tmp_path, urdf(), "tool0", "three.urdf")
+    assert min(robot.file.joints.armature) >= 0.01
+    assert any("no armature: assumed" in note and "elbow" in note for note in robot.notes)
+    assert compile_robot(robot.file).dof_armature.tolist() == list(robot.file.joints.armature)
+    assert made(tmp_path, mjcf()).file.joints.armature == (0.02, 0.02, 0.02)
+
+
+@pytest.mark.parametrize(("text", "tip", "name"), [(mjcf(), "tool", "a.xml"), (urdf(), "tool0", "a.urdf")])
+@pytest.mark.parametrize("mode", ["effort", "pd"])
+def test_an_untrained_policys_wildest_actions_do_not_trip_the_filter(
+    tmp_path: Path, text: str, tip: str, name: str, mode: str
+) -> None:
+    file = made(tmp_path, text, tip, name).file
+    env = gymnasium.make(ddpg_robot_sim.ROBOT_REACH, robot=file.content(), control_mode=mode).unwrapped
+    rng = np.random.default_rng(0)
+    for seed in range(5):
+        env.reset(seed=seed)
+        for step in range(40):
+            if step % 10 == 0:
+                action = np.sign(rng.standard_normal(3))
+            assert not env.step(action)[2]
+
+
 def test_absurd_limits_are_refused_with_their_units(tmp_path: Path) -> None:
     assert "effort 1e+06 N·m" in refusal(tmp_path, urdf('effort="1e6" velocity="2"'), "tool0", "three.urdf")
     assert "velocity 500 rad/s" in refusal(tmp_path, mjcf(), velocity_limit=500.0)
