@@ -27,7 +27,9 @@ pytestmark = pytest.mark.slow
 
 SMALL = {"actor_hidden": [16], "critic_hidden": [16], "warmup_steps": 100, "batch_size": 32}
 TARGET_EVERY_S = 1.0
-KILLS = 6
+KILLS = int(os.environ.get("DDPG_ROBOT_KILLS", "6"))
+"""How many processes the test below kills; 100 take most of an hour."""
+LONGEST_S = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -147,18 +149,23 @@ def test_what_is_learnt_comes_back_drives_and_is_judged_and_a_learner_that_hangs
     assert not any("tripped" in one.message for one in cell.diagnostics.values())
 
 
+@pytest.mark.timeout(300 + 60 * KILLS)
 def test_whoever_is_killed_at_whatever_moment_the_log_opens_and_holds_all_that_was_heard_and_the_learner_has_it_once(
     start_all, cell: Cell, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng()
     start_all("plant")
     processes = {name: start_all(name) for name in ("policy", "learner")}
+    killed = dict.fromkeys(processes, 0)
     for i in range(KILLS):
-        assert cell.hears_ticks(100)
-        assert cell.works_until(lambda: cell.learnt() > 0)
-        cell.works_until(lambda: False, timeout=rng.uniform(0, 2))
-        name = ("policy", "learner")[i % 2]
+        if i % 2 == 0:  # in the middle of its work; otherwise also while it starts
+            assert cell.hears_ticks(100)
+        if i % 4 == 0:
+            assert cell.works_until(lambda: cell.learnt() > 0)
+        cell.works_until(lambda: False, timeout=rng.uniform(0, LONGEST_S))
+        name = ("policy", "learner")[int(rng.integers(2))]
         kill(processes[name])
+        killed[name] += 1
         cell.diagnostics.clear()
         processes[name] = start_all(name)
     assert cell.hears_ticks(100)
@@ -171,9 +178,12 @@ def test_whoever_is_killed_at_whatever_moment_the_log_opens_and_holds_all_that_w
     assert last.end(WAIT_S) == 0
     recorded = {}
     for path in (tmp_path / "record").glob("*.mcap"):
-        with Recording(path) as recording:
+        with Recording(path) as recording:  # each of them opens
             blocks = list(recording.blocks())
         recorded[path.stem] = np.concatenate(blocks) if blocks else np.zeros(0, cell.reader.layout.dtype)
+    heard = sum(len(rows) for _, rows in cell.blocks)
+    ticks = sum(len(rows) for rows in recorded.values())
+    print(f"killed {killed}: {ticks} ticks in {len(recorded)} recordings, {heard} of them heard")
     for session, rows in cell.blocks:
         known = recorded[session]
         assert known[np.isin(known["tick"], rows["tick"])].tobytes() == rows.tobytes()
@@ -182,3 +192,4 @@ def test_whoever_is_killed_at_whatever_moment_the_log_opens_and_holds_all_that_w
     # It has learnt up to the end of every session, from the log where it had not listened.
     missed = {name: int(rows["tick"].max(initial=0)) - state["seen"].get(name, 0) for name, rows in recorded.items()}
     assert all(ticks <= 0 for ticks in missed.values()), missed
+    read_events([tmp_path / "record" / "versions", tmp_path / "learner" / "versions"])  # and so do the verdicts
