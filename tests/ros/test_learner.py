@@ -17,6 +17,7 @@ from std_msgs.msg import UInt8MultiArray
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recording import Recording
 from ddpg_robot.versions import read_events
+from ddpg_robot_ros.benchmark.conditions import measure_conditions
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.processes import NodeProcess, wait_until
 from ddpg_robot_ros.tick_stream import TICKS_QOS, TickReader
@@ -147,6 +148,18 @@ def test_what_is_learnt_comes_back_drives_and_is_judged_and_a_learner_that_hangs
     assert cell.works_until(lambda: cell.learnt() > before)
     assert json.loads((tmp_path / "learner" / "learner.json").read_text())["learner"] == identity
     assert not any("tripped" in one.message for one in cell.diagnostics.values())
+
+
+def test_the_loop_is_measured_beside_a_learner_at_work_and_without_it(run: Path) -> None:
+    policy = str(run / "arm.onnx")
+    parts = ("-m", "ddpg_robot.cli", "learner", str(run), policy, "--every", "100", "--ratio", "0.2")
+    result = measure_conditions(policy, 250.0, 4.0, ["learner"], parts)["learner"]
+    assert result["learner"]["updates"] > 0
+    assert result["learner"]["cpu_percent"] > 0
+    for loop in (result["loop"], result["offline"]):
+        assert loop["ticks"] > 100
+        assert 0 <= loop["late_percent"] <= 100
+    assert sum("offline" in target for target in result["targets"]) == 2
 
 
 @pytest.mark.timeout(300 + 60 * KILLS)
