@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ros.robot import PATIENT, WAIT_S
-from std_msgs.msg import UInt8MultiArray
+from std_msgs.msg import Float64, UInt8MultiArray
 
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recording import Recording
@@ -98,7 +98,7 @@ def start_all(start, run: Path, tmp_path: Path):
     """Plant, policy node and learner; `again` starts one of them once more."""
     running: list[NodeProcess] = []
 
-    def again(name: str) -> NodeProcess:
+    def again(name: str, *more: str) -> NodeProcess:
         policy, record = str(run / "arm.onnx"), str(tmp_path / "record")
         if name == "plant":
             return start("plant_node")
@@ -106,7 +106,7 @@ def start_all(start, run: Path, tmp_path: Path):
             return start("policy_node", policy=policy, autostart=True, online=True, record=record, **PATIENT)
         parts = ["learner", str(run), policy, "--out", str(tmp_path / "learner"), "--recordings", record]
         parts += ["--every", "100", "--ratio", "0.2", "--return-margin", "1e6", "--save-every", "2"]
-        running.append(NodeProcess("learner", ["-m", "ddpg_robot.cli", *parts]))
+        running.append(NodeProcess("learner", ["-m", "ddpg_robot.cli", *parts, *more]))
         return running[-1]
 
     yield again
@@ -148,6 +148,29 @@ def test_what_is_learnt_comes_back_drives_and_is_judged_and_a_learner_that_hangs
     assert cell.works_until(lambda: cell.learnt() > before)
     assert json.loads((tmp_path / "learner" / "learner.json").read_text())["learner"] == identity
     assert not any("tripped" in one.message for one in cell.diagnostics.values())
+
+
+def test_a_reward_topic_that_is_silent_pauses_learning_in_one_line_until_it_speaks_and_the_robot_goes_on(
+    start_all, cell: Cell
+) -> None:
+    start_all("plant")
+    start_all("policy")
+    start_all("learner", "--reward", "topic")
+
+    def paused() -> bool:
+        status = cell.status("learner")
+        return status is not None and status.message == "paused: no reward comes over the topic"
+
+    assert cell.works_until(paused)
+    assert cell.learnt() == 0
+    assert cell.hears_ticks(100)
+    rewards = cell.node.create_publisher(Float64, "reward", 10)
+
+    def learns() -> bool:
+        rewards.publish(Float64(data=1.0))
+        return cell.learnt() > 0 and not paused()
+
+    assert cell.works_until(learns)
 
 
 def test_the_loop_is_measured_beside_a_learner_at_work_and_without_it(run: Path) -> None:
