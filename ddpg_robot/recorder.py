@@ -261,9 +261,14 @@ class Recorder:
 
     def _run(self) -> None:
         _give_way()
+        begun = self.path.with_suffix(".part")
         try:
-            with self.path.open("wb") as file:
-                self._write(RecordingWriter(file, self._session, self.layout))
+            with begun.open("wb") as file:
+                writer = RecordingWriter(file, self._session, self.layout)
+                begun.rename(
+                    self.path
+                )  # only now: whatever has a recording's name opens, whenever its process is killed
+                self._write(writer)
                 file.flush()
                 os.fsync(file.fileno())
         except Exception as error:  # whatever it is, it must not reach the robot

@@ -1,10 +1,13 @@
-"""`ddpg-robot benchmark online`: an arm that has changed learns beside its work, beside a frozen policy and a naive learner."""
+"""`ddpg-robot benchmark online`: an arm that has changed learns beside its work, beside a frozen policy and lesser learners."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
+import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,26 +26,32 @@ WINDOW_MIN = 2.0
 NAIVE = ("--no-gate", "--robot-share", "1.0")
 """No gate, no probation, no simulated data; and noise that is forgotten from one run of the policy to the next."""
 NAIVE_CORRELATION_S = 0.01
-VARIANTS = ("online", "frozen", "naive")
+SCRATCH = ("--no-gate", "--robot-share", "1.0", "--progress", "0")
+"""As naive, with the step sizes of the beginning; and with all the exploration that a policy file allows, remembered as usual."""
+SCRATCH_SHARE = 0.1
+CORRELATION_S = 0.15
+LESSER = {"naive": NAIVE, "scratch": SCRATCH}
+VARIANTS = ("online", "frozen", "naive", "scratch")
 
 
 @dataclass(frozen=True)
 class Online:
     """Let an arm that has changed learn beside its work, over ROS, in lockstep: success against minutes of robot time.
 
-    Every variant has the same targets. What is complete in the output directory is not run again.
+    Every variant has the same targets, seed by seed. What is complete in the output directory is not run again, what was
+    interrupted (Ctrl-C) is kept as far as it went, says so, and is begun again.
     """
 
     run: RunPath
     """Run directory of an arm, with its replay."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("runs/online_benchmark")
     """Recordings, versions, result.json and result.png."""
-    minutes: float = 20.0
+    minutes: float = 30.0
     """Robot time of each variant."""
     seeds: int = 1
     """Seeds of targets and of the learner, from 0 on."""
-    variants: Annotated[tuple[str, ...], arg(metavar="{online,frozen,naive} ...")] = VARIANTS
-    """What runs."""
+    variants: Annotated[tuple[str, ...], arg(metavar="{online,frozen,naive,scratch} ...")] = VARIANTS
+    """What runs: gated learning; no learning; neither gate nor simulated data, white noise; the same from an untrained actor."""
     payload: float = 1.0
     """At the hand, kg; the firmware knows nothing of it."""
     friction: float = 2.0
@@ -65,45 +74,83 @@ class Online:
             if name not in VARIANTS:
                 raise ConfigError(mismatch("variant", repr(name), "a known one", VARIANTS))
         import_tasks()
-        policy = self._policy()
-        results = {name: [self._measured(name, seed, policy) for seed in range(self.seeds)] for name in self.variants}
-        write_json(self.out / "result.json", {"settings": _plain(self), "variants": results})
+        from ddpg_robot.learn.interruption import Interruption
+
+        results: dict[str, list[dict[str, Any]]] = {}
+        with Interruption() as interruption:
+            for seed, name in itertools.product(range(self.seeds), self.variants):
+                results.setdefault(name, []).append(self._measured(name, seed, interruption))
+                self._keep(results)
+                if interruption.requested:
+                    break
         _print(results)
+        return 130 if interruption.requested else 0
+
+    def _keep(self, results: dict[str, list[dict[str, Any]]]) -> None:
+        """Writes what is complete so far."""
+        write_json(self.out / "result.json", {"settings": _plain(self), "variants": results})
         try:
             draw(results, self.out / "result.png")
         except MissingExtraError as error:
             print(f"note: {error}", file=sys.stderr)
-        return 0
 
-    def _policy(self) -> Path:
-        """The run's actor as a policy file."""
+    def _policy(self, run: Path) -> Path:
+        """A run's actor as a policy file."""
         from ddpg_robot_export.exporter import export_run
 
-        path = self.out / "policy.onnx"
+        path = self.out / f"{'scratch' if run == self._untrained else 'policy'}.onnx"
         if not path.is_file():
-            export_run(self.run, path, "before")
+            export_run(run, path, "before")
         return path
 
-    def _measured(self, name: str, seed: int, policy: Path) -> dict[str, Any]:
+    @property
+    def _untrained(self) -> Path:
+        return self.out / "untrained"
+
+    def _begins_with(self, name: str) -> Path:
+        """The run that a variant goes on from: for `scratch` one of random actions alone, which made no update."""
+        if name != "scratch":
+            return self.run
+        from ddpg_robot.learn.config import TrainConfig
+        from ddpg_robot.learn.rundir import RunDirectory
+        from ddpg_robot.learn.trainer import train
+
+        if not (self._untrained / "evaluation.json").is_file():
+            known, task = RunDirectory(self.run).settings()["settings"], RunDirectory(self.run).task()
+            steps = known["agent"]["warmup_steps"]
+            few = {"eval_every": steps, "eval_episodes": 1, "final_eval_episodes": 1}
+            config = TrainConfig(
+                task["task"], task["task_kwargs"], preset=known["preset"], steps=steps, resume=True, **few
+            )
+            train(replace(config, out=self._untrained))
+        return self._untrained
+
+    def _measured(self, name: str, seed: int, interruption: Any) -> dict[str, Any]:
         from ddpg_robot_ros.benchmark.online import OnlineTrial, run_online
 
         where = self.out / f"{name}-{seed}"
         file = where / "result.json"
-        if file.is_file():
-            return dict(json.loads(file.read_text()))
-        if where.exists():
-            raise ConfigError(mismatch(f"'{where}'", "a trial that did not end", "none", hint="Delete it"))
+        known = dict(json.loads(file.read_text())) if file.is_file() else {}
+        if known.get("complete"):
+            return known
+        shutil.rmtree(where, ignore_errors=True)  # it was interrupted
         where.mkdir(parents=True)
+        run = self._begins_with(name)
+        policy = self._policy(run)
         learner: tuple[str, ...] = ()
         if name != "frozen":
             # The benchmark's own figures; everything else is as `learner` has it.
-            given = ["--ratio", str(self.ratio), "--every", str(self.every), *(NAIVE if name == "naive" else ())]
-            parts = ["learner", str(self.run), str(policy), "--out", str(where / "learner"), *given]
+            given = ["--ratio", str(self.ratio), "--every", str(self.every), *LESSER.get(name, ())]
+            parts = ["learner", str(run), str(policy), "--out", str(where / "learner"), *given]
             learner = ("-m", "ddpg_robot.cli", *parts)
-        correlation = NAIVE_CORRELATION_S if name == "naive" else 0.15
-        trial = OnlineTrial(policy, self._draw(), self.minutes, seed, where, learner, self.share, correlation)
-        found: dict[str, Any] = run_online(trial, lambda robot, clock: _progress(name, seed, robot, clock))
+        share = SCRATCH_SHARE if name == "scratch" else self.share
+        correlation = NAIVE_CORRELATION_S if name == "naive" else CORRELATION_S
+        trial = OnlineTrial(policy, self._draw(), self.minutes, seed, where, learner, share, correlation)
+        tell = functools.partial(_progress, name, seed)
+        found: dict[str, Any] = run_online(trial, tell, lambda: interruption.requested)
         found["marks"] = self._evaluated(found, policy, where)
+        found["candidates"] = _candidates(where / "learner" / "versions")
+        shutil.rmtree(where / "record")  # a gigabyte an hour; what it says is in `found`
         write_json(file, found)
         return found
 
@@ -131,7 +178,7 @@ class Online:
         files[read_manifest(policy).weights_sha256] = policy
         marks: dict[str, dict[str, float]] = {}
         known: dict[str, dict[str, float]] = {}
-        for mark in (mark for mark in MARKS if mark <= self.minutes + 0.5):
+        for mark in (mark for mark in MARKS if mark <= found["minutes"] + 0.5):
             before = [row["weights"] for row in found["episodes"] if row["minute"] <= max(mark, 0.0)]
             weights = before[-1] if before else read_manifest(policy).weights_sha256
             if weights not in known:
@@ -141,6 +188,14 @@ class Online:
                 known[weights] = {name: result[name] for name in names}
             marks[str(mark)] = known[weights]
         return marks
+
+
+def _candidates(versions: Path) -> dict[str, int]:
+    """How many versions were sent, kept, sent back and refused."""
+    from ddpg_robot.versions import read_events
+
+    events = [event.event for event in read_events([versions])] if versions.is_dir() else []
+    return {name: events.count(name) for name in ("sent", "kept", "back", "refused")} if events else {}
 
 
 def windows(found: dict[str, Any]) -> list[tuple[float, float]]:
@@ -176,8 +231,10 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def _print(results: dict[str, list[dict[str, Any]]]) -> None:
     for name, seeds in results.items():
         for seed, found in enumerate(seeds):
-            facts = f"{found['trips']} trips, largest effort {found['largest_effort']:.2f} of the limit"
-            print(f"{name}, seed {seed}: {found['minutes']:.1f} min at {found['speed']:.1f} x real time, {facts}")
+            facts = f"{found['trips']} trips, largest effort {found['largest_effort']:.2f} of the clamp"
+            facts += "".join(f", {count} {event}" for event, count in found["candidates"].items())
+            told = "" if found["complete"] else " (interrupted)"
+            print(f"{name}, seed {seed}: {found['minutes']:.1f} min{told} at {found['speed']:.1f} x real time, {facts}")
             print("  on the robot   " + "  ".join(f"{minute:g}: {share:.0%}" for minute, share in windows(found)))
             alone = ((mark, one["success_rate"], one["final_error_median_m"]) for mark, one in found["marks"].items())
             print("  by itself      " + "  ".join(f"{mark}: {share:.0%}, {1e3 * e:.1f} mm" for mark, share, e in alone))

@@ -13,6 +13,9 @@ from ddpg_robot.cli.arguments import OutDir, OutFile, PolicyOption
 from ddpg_robot.cli.sources import need, policy_path
 from ddpg_robot.errors import MissingExtraError
 
+LEARNER_EVERY = 500
+"""Transitions between two candidates, of which each is exported and tried in shadow: ten seconds at 50 Hz."""
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -24,9 +27,14 @@ class Loop:
     """Ticks per second."""
     seconds: float = 10.0
     """Duration of each measurement, s."""
-    conditions: Annotated[tuple[str, ...], arg(metavar="{guard,realtime,hog,hogs,realtime-hogs,record,all} ...")] = ()
+    conditions: Annotated[
+        tuple[str, ...], arg(metavar="{guard,realtime,hog,hogs,realtime-hogs,record,learner,all} ...")
+    ] = ()
     """Also measure the policy node with the effort guard in between, with SCHED_FIFO, locked memory and a processor of its
-    own, beside a busy process, beside one per core, with SCHED_FIFO beside those, with the recorder on."""
+    own, beside a busy process, beside one per core, with SCHED_FIFO beside those, with the recorder on, exploring
+    beside a learner at work."""
+    run: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Run directory that the policy was exported from, with its replay: for `learner`."""
     out: OutFile = None
     """Also write the figures to this JSON file."""
 
@@ -36,7 +44,12 @@ class Loop:
         need("ros", "sim")
         from ddpg_robot_ros.benchmark.loop import benchmark_loop
 
-        benchmark_loop(path, self.rate, self.seconds, self.out, self.conditions)
+        learner: tuple[str, ...] = ()
+        if self.run is not None:
+            need("train", "export", "bag")
+            parts = ("learner", str(self.run), str(path), "--rate", str(self.rate), "--every", str(LEARNER_EVERY))
+            learner = ("-m", "ddpg_robot.cli", *parts)
+        benchmark_loop(path, self.rate, self.seconds, self.out, self.conditions, learner)
         return 0
 
 

@@ -110,6 +110,10 @@ class Judgement:
 class OnlineLearner:
     """The agent of a training run, learning on from what a robot does.
 
+    A run that had a teacher keeps its word in what simulation gave. Beside a robot nobody knows what the teacher has to know;
+    what the robot carried out stands in its place, which draws the actor towards what has driven (Fujimoto and Gu 2021, arXiv
+    2106.06860).
+
     Args:
         run_dir: the run whose agent and replay it begins with.
         reward: computes rewards.
@@ -137,14 +141,15 @@ class OnlineLearner:
         agent = make_agent("ddpg", *sizes, config, trained["seed"])
         assert isinstance(agent, Ddpg)
         self.agent = agent
-        simulation = Replay(config.replay_capacity, *sizes, config.batch_size)
+        self._taught = config.teacher_weight > 0
+        simulation = Replay(config.replay_capacity, *sizes, config.batch_size, self._taught)
         tensors, _ = CheckpointStore(run.checkpoints).load(simulation)
         try:
             agent.load_state(tensors)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(mismatch(f"agent in '{run_dir}'", f"other tensors ({error})", "its own")) from error
         agent.set_progress(settings.progress)
-        self.robot = Replay(settings.capacity, *sizes, config.batch_size)
+        self.robot = Replay(settings.capacity, *sizes, config.batch_size, self._taught)
         self.received = 0
         self._mixed = MixedReplay(simulation, self.robot, config.batch_size, settings.robot_share)
         self._window = NStepWindow(config.n_step, config.gamma)
@@ -176,9 +181,8 @@ class OnlineLearner:
                 continue
             terminated, ended = bool(one["terminated"]), bool(one["ended"])
             self._last_observation = one["next_observation"].copy()
-            self._window.add(
-                self.robot, one["observation"].copy(), action, float(reward), self._last_observation, terminated, ended
-            )
+            step = one["observation"].copy(), action, float(reward), self._last_observation, terminated, ended
+            self._window.add(self.robot, *step, action if self._taught else None)
             self._next_tick = None if terminated or ended else int(one["tick"]) + self._ticks
         self.owed += len(transitions) * self._settings.updates_per_transition
 

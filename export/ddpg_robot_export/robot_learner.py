@@ -149,10 +149,9 @@ class RobotLearner:
 
     def recover(self, directory: Path) -> int:
         """Learns from what was recorded while nobody listened; returns the number of ticks."""
-        count = 0
-        oldest = min(self._seen, default="~")
+        count, oldest = 0, min(self._seen, default="")
         for path in sorted(Path(directory).glob("*.mcap")):
-            if path.stem < oldest:
+            if path.stem < oldest or path.stat().st_mtime < self._since:
                 continue
             try:
                 with Recording(path) as recording:
@@ -263,13 +262,14 @@ class RobotLearner:
     def _begin(self, run_dir: Path) -> None:
         record = self.out / RECORD
         if not record.is_file():
-            self.id = secrets.token_hex(4)
-            write_json(record, {"learner": self.id, "run": str(run_dir.resolve()), "version": __version__})
+            self.id, self._since = secrets.token_hex(4), time.time()
+            own = {"learner": self.id, "run": str(run_dir.resolve()), "version": __version__, "since": self._since}
+            write_json(record, own)
             return
         known = json.loads(record.read_text())
         if known["run"] != str(run_dir.resolve()):
             raise CheckpointError(mismatch(f"learner in '{self.out}'", f"of run {known['run']}", f"of {run_dir}"))
-        self.id = known["learner"]
+        self.id, self._since = known["learner"], known.get("since", math.inf)
         if self._checkpoints.latest() is None:
             return
         tensors, state = self._checkpoints.load(self.learner.robot)

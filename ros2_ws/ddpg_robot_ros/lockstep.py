@@ -23,10 +23,12 @@ class ClockTime:
 
     Attributes:
         seconds: the time, s; 0 before the first message.
+        spoken: there has been a message.
     """
 
     def __init__(self, node: Node) -> None:
         self.seconds = 0.0
+        self.spoken = False
         self._clock = Newest(node, Clock, "/clock", COMMAND_QOS)
         self._wait = MessageWait(node, self._clock)
 
@@ -35,11 +37,13 @@ class ClockTime:
 
     def follow(self) -> bool:
         """Sleeps until the clock speaks, at most `POLL_S`; whether it did."""
-        if not self._wait.wait(POLL_S):
-            return False
+        return self._wait.wait(POLL_S) and self.look()
+
+    def look(self) -> bool:
+        """Takes the newest time, where there is one that was not taken yet; whether there was."""
         message = self._clock.take()
         if message is not None:
-            self.seconds = stamp_seconds(message.clock)
+            self.seconds, self.spoken = stamp_seconds(message.clock), True
         return message is not None
 
     def destroy(self) -> None:
@@ -62,6 +66,7 @@ class LockstepLoop(PeriodicLoop):
         self._due = 0.0
 
     def start(self) -> None:
+        self._clock.look()  # it has gone on since somebody looked last
         self._due = self._clock.seconds + self.period
 
     def wait(self) -> float:

@@ -192,9 +192,12 @@ class PolicyNode(LifecycleNode):
         deadline = time.monotonic() + value(self, "state_wait")
         complaint: DdpgRobotError | None = None
         while not self._stop.is_set():
+            clock = self._lockstep
+            if clock is not None:
+                clock.look()  # before the state: else that is of a time long ago when the loop looks for the first time
             try:
                 self._state.take()
-                if self._state.age() < np.inf:
+                if self._state.age() < np.inf and (clock is None or clock.spoken):
                     return
             except DdpgRobotError as error:
                 complaint = error

@@ -241,7 +241,7 @@ def test_a_disk_that_hangs_costs_ticks_but_no_time(tmp_path: Path, monkeypatch: 
     """A pipe that nobody reads stands in for the disk: a write to it blocks for as long as this test likes."""
     session = RecordedSession(tmp_path)
     session.recorder._make_path = lambda: tmp_path / "pipe"
-    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe.part")  # its name until it has a head
     session.recorder.start()  # its thread waits in open() for a reader
     slowest = 0.0
     for k in range(round(2 * RING_SECONDS * session.controller.rate)):
@@ -253,7 +253,7 @@ def test_a_disk_that_hangs_costs_ticks_but_no_time(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("ddpg_robot.recorder.CLOSE_WAIT_S", 0.2)
     session.recorder.close()
     assert "the disk does not answer" in session.complaints[0]
-    with (tmp_path / "pipe").open("rb") as reader:  # lets the thread go
+    with (tmp_path / "pipe.part").open("rb") as reader:  # lets the thread go
         reader.read(1)
     for thread in threading.enumerate():
         if thread.name == "recorder":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -196,6 +197,24 @@ def test_a_learner_goes_on_from_its_checkpoint_and_from_recordings_that_it_misse
     assert again.recover(tmp_path / "record") == 0
     with pytest.raises(CheckpointError, match="learner in"):
         make(shutil.copytree(run, tmp_path / "other"), policy, tmp_path / "out")
+
+
+def test_a_learner_that_died_before_its_first_checkpoint_learns_from_all_that_was_recorded_since_it_began(
+    run: Path, policy: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("mcap")
+    former = Robot(policy, tmp_path / "record")
+    former.episodes(1)
+    former.recorder.close()
+    os.utime(former.recorder.path, (1e9, 1e9))  # long before there was a learner
+    learner, robot = make(run, policy, tmp_path / "out"), Robot(policy, tmp_path / "record")
+    rows = robot.episodes(3)
+    learner.add(robot.recorder.path.stem, robot.weights, rows)
+    robot.recorder.close()
+    again = make(run, policy, tmp_path / "out")
+    assert (again.id, again.learner.received) == (learner.id, 0)
+    assert again.recover(tmp_path / "record") == len(rows)
+    assert again.learner.received == learner.learner.received > 100
 
 
 def test_a_policy_that_is_not_the_runs_is_refused(run: Path, tmp_path: Path) -> None:

@@ -97,6 +97,20 @@ def test_updates_follow_the_robots_transitions_at_the_stated_ratio_and_mix(run: 
     assert sum(row.tobytes() in mine for row in batch) == 8  # of 32
 
 
+def test_a_run_that_had_a_teacher_learns_on_with_what_the_robot_did_in_the_teachers_place(tmp_path: Path) -> None:
+    mode, few = {"control_mode": "pd"}, {"eval_episodes": 1, "final_eval_episodes": 1}
+    train(TrainConfig("ddpg_robot/QuadrupedWalk-v0", mode, steps=400, out=tmp_path / "run", overrides=SMALL, **few))
+    rewards = np.linspace(0, 1, 40)
+    one = learner(tmp_path / "run", lambda made: rewards[: len(made)])
+    assert one.agent.config.teacher_weight > 0
+    one.add(transitions(tmp_path / "run", list(range(1, 201, TICKS))))
+    rows, size = one.robot.rows[: one.robot.total], (one.robot.width - 2 * 12 - 2) // 2
+    np.testing.assert_array_equal(rows[:, -12:], rows[:, size : size + 12])  # the teacher's action, and the robot's
+    before = one.agent.updates
+    assert one.learn(10) is not None
+    assert one.agent.updates == before + 10
+
+
 def test_a_reward_that_is_none_is_refused(run: Path) -> None:
     with pytest.raises(TrainingError, match="reward"):
         learner(run, lambda made: np.full(len(made), np.nan)).add(transitions(run, [1]))

@@ -22,6 +22,7 @@ NAMES = {
     "hogs": "a busy process per core",
     "realtime-hogs": "SCHED_FIFO beside them",
     "record": "recorder on",
+    "learner": "exploring, learner at work",
 }
 ALL = "all"
 PRIORITY = 50
@@ -53,14 +54,15 @@ def chosen(names: Sequence[str]) -> list[str]:
     return [name for name in NAMES if name in names or ALL in names]
 
 
-def setting(name: str) -> Setting:
-    """What a condition is measured with."""
+def setting(name: str, learner: Sequence[str] = ()) -> Setting:
+    """What a condition is measured with; see `measure_conditions`."""
     alone = Realtime(PRIORITY, lock_memory=True, cpus=(max(os.sched_getaffinity(0)),))
     return Setting(
         guard=name == "guard",
         realtime=alone if name.startswith("realtime") else Realtime(),
         hogs=len(os.sched_getaffinity(0)) if name.endswith("hogs") else int(name == "hog"),
         record=name == "record",
+        learner=tuple(learner) if name == "learner" else (),
     )
 
 
@@ -72,7 +74,9 @@ def refusal(realtime: Realtime) -> str:
     return done.stderr.strip() if done.returncode else ""
 
 
-def measure_conditions(policy: str | Path, rate: float, seconds: float, names: Sequence[str]) -> dict[str, Any]:
+def measure_conditions(
+    policy: str | Path, rate: float, seconds: float, names: Sequence[str], learner: Sequence[str] = ()
+) -> dict[str, Any]:
     """Measures one condition after the other, and prints a line of each.
 
     Args:
@@ -80,19 +84,24 @@ def measure_conditions(policy: str | Path, rate: float, seconds: float, names: S
         rate: ticks per second, a whole multiple of the policy's rate.
         seconds: duration of each measurement, s.
         names: conditions, as `chosen` gives them.
+        learner: command line of a learner for this policy, without `--out`; empty: its condition is left out.
 
     Returns:
-        Name -> what `measure` returns, and ``targets``; or ``left_out``: why the system does not allow it.
+        Name -> what `measure` returns, and ``targets``; or ``left_out``: why the system does not allow it. With a learner also
+        ``offline``: the same loop without it, without exploration and recorder.
     """
     print(f"\n{HEAD}", flush=True)
     results: dict[str, Any] = {}
     for name in names:
-        how = setting(name)
+        how = setting(name, learner)
         reason = refusal(how.realtime)
+        if name == "learner" and not learner:
+            reason = "needs --run, the training run of the policy"
         if reason:
             results[name] = {"left_out": reason}
         else:
-            results[name] = measure(policy, rate, seconds, how)
+            offline = {"offline": measure(policy, rate, seconds, Setting())["loop"]} if how.learner else {}
+            results[name] = {**measure(policy, rate, seconds, how), **offline}
             results[name]["targets"] = targets_met(results[name])
         print(line(name, results[name]), flush=True)
     print()
@@ -109,6 +118,12 @@ def targets_met(result: dict[str, Any]) -> dict[str, bool]:
     """The project's targets for the loop at 1 kHz on two cores, and for the guard."""
     most = result["floor"]["lost_percent"] + TARGET_LOST_PERCENT
     targets = {f"lost ticks at most the floor's + {TARGET_LOST_PERCENT:g} %": result["loop"]["lost_percent"] <= most}
+    if "offline" in result:
+        for key, what in (("lost_percent", "lost ticks"), ("late_percent", "ticks late by half a period")):
+            most = result["offline"][key] + TARGET_LOST_PERCENT
+            targets[f"{what} at most those of the offline loop + {TARGET_LOST_PERCENT:g} %"] = (
+                result["loop"][key] <= most
+            )
     if "guard" in result:
         met = result["guard"]["latency"]["p50"] <= TARGET_GUARD_S
         targets[f"the guard adds at most {TARGET_GUARD_S * 1e6:g} us, p50"] = met

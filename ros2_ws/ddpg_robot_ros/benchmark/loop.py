@@ -24,7 +24,12 @@ TARGET_CPU_PERCENT, TARGET_LOST_PERCENT, TARGET_WORK_S = 20.0, 0.2, 200e-6
 
 
 def benchmark_loop(
-    policy: str | Path, rate: float, seconds: float, out: Path | None = None, conditions: Sequence[str] = ()
+    policy: str | Path,
+    rate: float,
+    seconds: float,
+    out: Path | None = None,
+    conditions: Sequence[str] = (),
+    learner: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measures the policy node's loop, the same node on an rclpy timer, and beside each a bare sleep loop as the floor.
 
@@ -36,6 +41,7 @@ def benchmark_loop(
         seconds: duration of each measurement, s.
         out: where the result is written as JSON.
         conditions: also measure the policy node under these, names of `conditions.NAMES` or ``all``.
+        learner: of the condition of that name, see `measure_conditions`.
 
     Returns:
         machine, policy, rate, seconds, inference_share, and per loop (``floor``, ``deadline``, ``timer``): ticks, lost,
@@ -65,7 +71,7 @@ def benchmark_loop(
     result["targets"] = targets_met(loops["deadline"], loops["floor"])
     print(table(result))
     if names:
-        result["conditions"] = measure_conditions(policy, rate, seconds, names)
+        result["conditions"] = measure_conditions(policy, rate, seconds, names, learner)
     if out is not None:
         out.write_text(json.dumps(result, indent=2))
     return result

@@ -17,7 +17,7 @@ from ddpg_robot.errors import mismatch
 from ddpg_robot_ros.benchmark.guard_latency import GuardLatency
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.deploy import use_own_domain
-from ddpg_robot_ros.processes import Deployment, NodeProcess, ProcessFailedError, stolen_seconds, wait_until
+from ddpg_robot_ros.processes import LEARNER, Deployment, NodeProcess, ProcessFailedError, stolen_seconds, wait_until
 from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.timing import COLUMNS, percentiles
 from ddpg_robot_ros.trial import START_WAIT_S, await_start
@@ -25,6 +25,8 @@ from ddpg_robot_ros.trial import START_WAIT_S, await_start
 WARM_UP_S = 1.0
 LATENCY_S = 10.0
 """Longest time that the guard is listened to, s."""
+LEARNER_WAIT_S = 300.0
+BESIDE = {"guard": "effort_guard", "learner": LEARNER}
 POLICY_NODE = "ddpg_robot_ros.policy_node"
 ORDINARY = Realtime()
 # A trip would end inference and flatter the figures: old states are measured here, not judged.
@@ -54,6 +56,8 @@ class Setting:
     """The node records every tick, into a temporary directory."""
     yardstick: bool = False
     """The bare loop does a fixed piece of work in every tick."""
+    learner: tuple[str, ...] = ()
+    """Command line of a learner beside it, behind the interpreter's name and without `--out`; the policy then explores."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
     Returns:
         ``loop`` and ``floor``, as `figures` makes them, ``loop`` with ``tripped`` and ``stolen_percent``: processor time
         that the host of a virtual machine gave to others meanwhile, % of one core. With a guard also ``guard``: latency
-        (p50, p99, p99.9, max of what it adds, s), messages, and cpu_percent.
+        (p50, p99, p99.9, max of what it adds, s), messages, and cpu_percent. With a learner also ``learner``: updates that it
+        made meanwhile, and cpu_percent.
     """
     use_own_domain()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -97,7 +102,8 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
             policy_parameters={"timing_log": str(log), **_parameters(setting.realtime), **PARAMETERS},
             guard_parameters=GUARD_PARAMETERS,
             policy_module=setting.module,
-            record=folder if setting.record else None,
+            record=folder if setting.record or setting.learner else None,
+            learner=(*setting.learner, "--out", str(folder / "learner")) if setting.learner else (),
         )
 
         def start(title: str, arguments: list[str]) -> NodeProcess:
@@ -108,27 +114,31 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
         with deployment, Operator(deployment.manifest.robot) as operator:
             await_start(deployment, operator)
             guard = _listen(operator, deployment, min(seconds, LATENCY_S)) if setting.guard else None
+            if setting.learner:
+                _await_updates(operator, deployment)
             for _ in range(setting.hogs):
                 start("hog", ["-c", HOG])
             bare = "ddpg_robot_ros.benchmark.bare_loop"
             floor = start("bare loop", ["-m", bare, str(rate), str(floor_log), _floor_settings(setting)])
             drive(operator, deployment, WARM_UP_S)
             measured = {"loop": deployment.nodes["policy_node"], "floor": floor}
-            if guard is not None:
-                measured["guard"] = deployment.nodes["effort_guard"]
+            measured |= {key: deployment.nodes[node] for key, node in BESIDE.items() if node in deployment.nodes}
+            updates = _updates(operator)
             windows = {key: _Window.open(process) for key, process in measured.items()}
             began, stolen = time.monotonic(), stolen_seconds()
             drive(operator, deployment, seconds)
             window, stolen = (began, time.monotonic()), stolen_seconds() - stolen
             cpu = {key: window.percent() for key, window in windows.items()}
             floor.end()
-            tripped = bool(operator.trip())
+            tripped, updates = bool(operator.trip()), _updates(operator) - updates
         logs = {"loop": log, "floor": floor_log}
         result = {key: figures(path, rate, window, cpu[key]) for key, path in logs.items()}
         result["loop"]["stolen_percent"] = 100 * stolen / seconds
         result["loop"]["tripped"] = tripped
         if guard is not None:
             result["guard"] = {**guard, "cpu_percent": cpu["guard"]}
+        if setting.learner:
+            result["learner"] = {"updates": updates, "cpu_percent": cpu["learner"]}
         return result
 
 
@@ -151,6 +161,22 @@ def _listen(operator: Operator, deployment: Deployment, seconds: float) -> dict[
         drive(operator, deployment, WARM_UP_S + seconds, latency.read)
         samples = latency.samples()
     return {"latency": percentiles(samples), "messages": len(samples)}
+
+
+def _await_updates(operator: Operator, deployment: Deployment) -> None:
+    """Drives until the learner learns."""
+    end, before = time.monotonic() + LEARNER_WAIT_S, 0
+    while not 0 < before < _updates(operator):
+        if time.monotonic() > end:
+            raise ProcessFailedError(mismatch("learner", "no updates", f"some within {LEARNER_WAIT_S:g} s"))
+        before = _updates(operator)
+        drive(operator, deployment, 2.0)
+
+
+def _updates(operator: Operator) -> int:
+    """Updates that the learner's agent has made, as it said last; 0 without one."""
+    status = operator.status("learner")
+    return 0 if status is None else int(next(pair.value for pair in status.values if pair.key == "updates"))
 
 
 def drive(operator: Operator, deployment: Deployment, seconds: float, each: Callable[[], None] = lambda: None) -> None:
@@ -181,9 +207,10 @@ def figures(log: Path, rate: float, window: tuple[float, float], cpu_percent: fl
 
 
 def counts(lateness: np.ndarray, rate: float) -> dict[str, Any]:
-    """Ticks and lost ticks, also in %."""
-    lost = int(missed(lateness, rate).sum())
-    return {"ticks": len(lateness), "lost": lost, "lost_percent": 100 * lost / max(1, len(lateness) + lost)}
+    """Ticks and lost ticks, also in %; and how many of the ticks came late by more than half a period, %."""
+    ticks, lost = len(lateness), int(missed(lateness, rate).sum())
+    late = 100 * int((lateness > 0.5 / rate).sum()) / max(1, ticks)
+    return {"ticks": ticks, "lost": lost, "lost_percent": 100 * lost / max(1, ticks + lost), "late_percent": late}
 
 
 def missed(lateness: np.ndarray, rate: float) -> np.ndarray:

@@ -1,12 +1,14 @@
 """A robot that has changed and learns beside its work: plant in lockstep, policy node, learner, one target after the other.
 
 The plant goes on as soon as its command has come, so robot time passes as fast as the machine allows; every part is the one
-that a real robot runs. What happened is read from the recordings afterwards.
+that a real robot runs. It is held while the learner is behind: beside a robot in real time it would not be. What happened is
+read from the recordings afterwards.
 """
 
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ START_WAIT_S = 180.0
 POLL_S = 0.003
 HOLD_S, SUCCESS_S, SUCCESS_M = 4.0, 0.5, 0.02
 ASK_AGAIN_S = 0.5
+OWED_MOST = 500
+"""Updates that a learner may be behind: ten seconds of a robot at 50 Hz, an update for each transition."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,21 @@ class OnlineTrial:
     """s of robot time."""
 
 
-def run_online(trial: OnlineTrial, progress: Callable[[float, float], None] | None = None) -> dict[str, Any]:
+def run_online(
+    trial: OnlineTrial,
+    progress: Callable[[float, float], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Runs it, and reads what was recorded.
 
     Args:
         trial: see there.
         progress: called with (minutes of robot time, minutes of this clock).
+        stop: asked again and again; True ends it before its time.
 
     Returns:
-        What `read_episodes` gives, and speed (robot time per time), trips as the operator saw them.
+        What `read_episodes` gives, and complete: it had its time, speed (robot time per time), rearms by the operator, and
+        held: the share of the time in which the plant waited for the learner.
 
     Raises:
         ProcessFailedError: a process ended by itself or did not start.
@@ -86,7 +96,7 @@ def run_online(trial: OnlineTrial, progress: Callable[[float, float], None] | No
     )
     with deployment, Operator(manifest.robot) as operator:
         _await_start(deployment, operator)
-        facts = _ask(trial, manifest, deployment, operator, progress)
+        facts = _ask(trial, manifest, deployment, operator, progress, stop)
     return {**read_episodes(record, manifest), **facts}
 
 
@@ -149,8 +159,6 @@ def _episode(rows: np.ndarray, weights: str, begin: float, manifest: PolicyManif
 def _await_start(deployment: Deployment, operator: Operator) -> None:
     def ready() -> bool:
         deployment.check()
-        if _rearmed(operator):  # the plant's time may have run ahead of its first states
-            return False
         listens = LEARNER not in deployment.nodes or operator.status("learner") is not None
         return listens and operator.active() and operator.ready() and operator.watch()
 
@@ -172,15 +180,17 @@ def _ask(
     deployment: Deployment,
     operator: Operator,
     progress: Callable[[float, float], None] | None,
+    stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Asks for one target after the other, by the plant's clock; rearms after a trip."""
+    """Asks for one target after the other, by the plant's clock; rearms after a trip, holds the plant while learning lags."""
     clock = Newest(operator.node, Clock, "/clock", COMMAND_QOS)
     rng = np.random.default_rng(trial.seed)
     command = manifest.command
     began, start, now, rearms = time.monotonic(), None, 0.0, 0
     until, asked_at = -1.0, 0.0
-    target = np.zeros(command.size)
-    while start is None or now - start < 60 * trial.minutes:
+    target, held = np.zeros(command.size), 0.0
+    while not stop() and (start is None or now - start < 60 * trial.minutes):
+        held += _hold(deployment, operator)
         message = clock.take()
         if message is None:
             time.sleep(POLL_S)
@@ -197,5 +207,28 @@ def _ask(
         if time.monotonic() > asked_at + ASK_AGAIN_S:  # again: a trip may have been rearmed, a first message lost
             operator.send_target(target, command.frame)
             asked_at = time.monotonic()
-    assert start is not None
-    return {"speed": (now - start) / (time.monotonic() - began), "rearms": rearms}
+    took, lasted = time.monotonic() - began, now - (start or now)
+    complete = lasted >= 60 * trial.minutes
+    return {"complete": complete, "speed": lasted / took, "held": held / took, "rearms": rearms}
+
+
+def _hold(deployment: Deployment, operator: Operator) -> float:
+    """Stops the plant, and with it the time of all, until the learner has caught up. Returns how long it took, s."""
+    began = time.monotonic()
+    if _owed(operator) <= OWED_MOST:
+        return 0.0
+    plant = deployment.nodes["plant_node"]
+    plant.send(signal.SIGSTOP)
+    try:
+        while _owed(operator) > OWED_MOST / 2:
+            deployment.check()
+            time.sleep(POLL_S)
+    finally:
+        plant.send(signal.SIGCONT)
+    return time.monotonic() - began
+
+
+def _owed(operator: Operator) -> int:
+    """Updates that the learner still has to make, as it said last; 0 without one."""
+    status = operator.status("learner")
+    return 0 if status is None else int(next(pair.value for pair in status.values if pair.key == "updates owed"))
