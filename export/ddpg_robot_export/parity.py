@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, ParityError, mismatch
-from ddpg_robot.learn.tasks import Task, episode_seed, open_task
+from ddpg_robot.learn.tasks import RobotOf, Task, episode_seed, open_task
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.spec import ParityRecord, to_dict
 from ddpg_robot_export.actor import DeployedActor
@@ -49,13 +50,15 @@ def check_parity(deployed: DeployedActor, policy: OnnxPolicy, observations: np.n
     return ParityRecord(samples=len(observations), max_abs_error=worst)
 
 
-def parity_observations(deployed: DeployedActor, task: str, kwargs: dict, samples: int, seed: int) -> np.ndarray:
+def parity_observations(
+    deployed: DeployedActor, task: str, kwargs: dict, samples: int, seed: int, robot_of: RobotOf | None = None
+) -> np.ndarray:
     """Flat observations ``(samples, size)``, float32: half rollouts, a quarter uniform, a quarter corners.
 
     Rollouts come from the task's environment; where it cannot be made, uniform observations take their place.
     """
     rng = np.random.default_rng(seed)
-    parts = [_rollouts(deployed, task, kwargs, samples // 2, rng, seed)]
+    parts = [_rollouts(deployed, Opener(task, kwargs, robot_of), samples // 2, rng, seed)]
     of_inputs = samples // 8 if deployed.normalizer.enabled else 0
     parts.append(_input_corners(deployed, of_inputs, rng))
     parts.append(corner_observations(deployed.interface, samples // 4 - of_inputs, rng))
@@ -63,14 +66,20 @@ def parity_observations(deployed: DeployedActor, task: str, kwargs: dict, sample
     return np.concatenate(parts)
 
 
-def _rollouts(
-    deployed: DeployedActor, task: str, kwargs: dict, count: int, rng: np.random.Generator, seed: int
-) -> np.ndarray:
+class Opener(NamedTuple):
+    """What `open_task` wants to know."""
+
+    task: str
+    kwargs: dict
+    robot_of: RobotOf | None
+
+
+def _rollouts(deployed: DeployedActor, task: Opener, count: int, rng: np.random.Generator, seed: int) -> np.ndarray:
     rows = np.empty((count, deployed.interface.observation.size), np.float32)
     try:
-        with open_task(task, kwargs) as opened:
+        with open_task(*task) as opened:
             if opened.describe()["interface"] != to_dict(deployed.interface):
-                raise ConfigError(f"task '{task}' has changed since the training")
+                raise ConfigError(f"task '{task.task}' has changed since the training")
             _fill_rollouts(rows, opened, deployed, rng, seed)
     except (ConfigError, ImportError) as error:
         _log.warning("parity samples without rollouts: %s", error)
