@@ -109,7 +109,6 @@ class Rerun:
         self.skipped = self.dropped = 0
         self._own = own
         self._has_modes = "mode" in (layout.dtype.names or ())
-        self._has_passive = len(robot.passive_joints)
         self._state = RobotState.of(robot)
         self._command = Command(interface.command.size)
         self._before: Any = None
@@ -154,9 +153,8 @@ class Rerun:
         state.position[:], state.velocity[:], state.stamp = row["position"], row["velocity"], float(row["stamp"])
         if state.floating_base:
             state.orientation_wxyz[:], state.angular_velocity[:] = row["orientation_wxyz"], row["angular_velocity"]
-        if self._has_passive:
-            state.measured[0, -self._has_passive :] = row["passive_position"]
-            state.measured[1, -self._has_passive :] = row["passive_velocity"]
+        if state.passive.size:
+            state.passive[:] = row["passive_position"], row["passive_velocity"]
         command.values[:] = row["command"]
         verdict = controller.drive(state, command, float(row["age"]), bool(row["waiting"]))
         mine["proposed_effort"], mine["applied_effort"] = controller.proposed, controller.effort

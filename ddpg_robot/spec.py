@@ -316,9 +316,11 @@ def to_dict(spec: Any) -> dict[str, Any]:
 
     Fields that came later and hold nothing are left out: such a file is one that older readers know.
     """
-    return dataclasses.asdict(
-        spec, dict_factory=lambda items: {key: value for key, value in items if value != () or key not in LATER_FIELDS}
-    )
+    return dataclasses.asdict(spec, dict_factory=_without_later_fields)
+
+
+def _without_later_fields(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in items if key not in LATER_FIELDS or value != ()}
 
 
 def from_dict(cls: type[T], data: Any) -> T:

@@ -17,6 +17,7 @@ class RobotState:
         measured: positions and velocities of all joints ``(2, n + m)``: n with a motor, rad and rad/s, then m passive ones,
             rad and rad/s of hinges, m and m/s of slides.
         motion: those of the joints with a motor ``(2, n)``.
+        passive: those of the passive ones ``(2, m)``.
         position: its first row ``(n,)``, rad.
         velocity: its second row ``(n,)``, rad/s.
         orientation_wxyz: base orientation ``(4,)``, unit quaternion, base frame to world (floating base only).
@@ -30,6 +31,7 @@ class RobotState:
         "measured",
         "motion",
         "orientation_wxyz",
+        "passive",
         "position",
         "stamp",
         "velocity",
@@ -38,6 +40,7 @@ class RobotState:
     def __init__(self, n_joints: int, floating_base: bool = False, n_passive: int = 0) -> None:
         self.measured: Array = np.zeros((2, n_joints + n_passive))
         self.motion: Array = self.measured[:, :n_joints]
+        self.passive: Array = self.measured[:, n_joints:]
         self.position: Array = self.motion[0]
         self.velocity: Array = self.motion[1]
         self.floating_base = floating_base

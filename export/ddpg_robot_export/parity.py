@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 
 import numpy as np
 
@@ -58,7 +60,7 @@ def parity_observations(
     Rollouts come from the task's environment; where it cannot be made, uniform observations take their place.
     """
     rng = np.random.default_rng(seed)
-    parts = [_rollouts(deployed, Opener(task, kwargs, robot_of), samples // 2, rng, seed)]
+    parts = [_rollouts(deployed, partial(open_task, task, kwargs, robot_of), samples // 2, rng, seed)]
     of_inputs = samples // 8 if deployed.normalizer.enabled else 0
     parts.append(_input_corners(deployed, of_inputs, rng))
     parts.append(corner_observations(deployed.interface, samples // 4 - of_inputs, rng))
@@ -66,20 +68,18 @@ def parity_observations(
     return np.concatenate(parts)
 
 
-class Opener(NamedTuple):
-    """What `open_task` wants to know."""
-
-    task: str
-    kwargs: dict
-    robot_of: RobotOf | None
-
-
-def _rollouts(deployed: DeployedActor, task: Opener, count: int, rng: np.random.Generator, seed: int) -> np.ndarray:
+def _rollouts(
+    deployed: DeployedActor,
+    opening: Callable[[], AbstractContextManager[Task]],
+    count: int,
+    rng: np.random.Generator,
+    seed: int,
+) -> np.ndarray:
     rows = np.empty((count, deployed.interface.observation.size), np.float32)
     try:
-        with open_task(*task) as opened:
+        with opening() as opened:
             if opened.describe()["interface"] != to_dict(deployed.interface):
-                raise ConfigError(f"task '{task.task}' has changed since the training")
+                raise ConfigError(f"task '{opened.id}' has changed since the training")
             _fill_rollouts(rows, opened, deployed, rng, seed)
     except (ConfigError, ImportError) as error:
         _log.warning("parity samples without rollouts: %s", error)

@@ -77,7 +77,7 @@ def _observations(interface: PolicyInterface, fractions: np.ndarray, rng: np.ran
     rows = np.empty((len(values), interface.observation.size), np.float32)
     for row, value in zip(rows, values, strict=True):
         state.position[:], state.velocity[:] = value[:n], value[n : 2 * n]
-        state.measured[:, n:] = rng.uniform(-passive, passive, state.measured[:, n:].shape)
+        state.passive[:] = rng.uniform(-passive, passive, state.passive.shape)
         asked.values[:] = value[3 * n :]
         quaternion = rng.standard_normal(4)
         state.orientation_wxyz[:] = quaternion / np.linalg.norm(quaternion)

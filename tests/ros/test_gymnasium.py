@@ -7,6 +7,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+
+pytest.importorskip("mcap")
+
 from ros.robot import WAIT_S
 from std_msgs.msg import Float64MultiArray
 
@@ -15,7 +18,9 @@ from ddpg_robot.cli.sources import actor_of
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.evaluate import evaluate
 from ddpg_robot.learn.trainer import train
-from ddpg_robot.policy import read_manifest
+from ddpg_robot.policy import OnnxPolicy, read_manifest
+from ddpg_robot.recording import Recording
+from ddpg_robot.replay import replay
 from ddpg_robot_export.exporter import export_run
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.models import model_of
@@ -64,13 +69,13 @@ def test_an_episode_over_ros_is_worth_what_it_is_in_process(policies: dict[str, 
     assert there["return_mean"] == pytest.approx(here["return_mean"], rel=2e-3, abs=1e-2)
 
 
-def test_a_deployed_cheetah_moves_under_torques_within_its_gears(policies: dict[str, Path]) -> None:
-    """In real time, by itself: the policy takes no command."""
+def test_a_deployed_cheetah_moves_under_torques_within_its_gears(policies: dict[str, Path], tmp_path: Path) -> None:
+    """In real time, by itself: the policy takes no command. Its recording replays bit for bit, passive joints and all."""
     manifest = read_manifest(policies["HalfCheetah-v5"])
     limits = np.array([joint.effort_limit for joint in manifest.robot.joints])
     efforts: list[np.ndarray] = []
     patient = {"state_timeout_periods": 100.0, "stall_periods": 100.0, "guard_timeout_periods": 100.0}
-    deployment = Deployment(policies["HalfCheetah-v5"], policy_parameters=patient)
+    deployment = Deployment(policies["HalfCheetah-v5"], policy_parameters=patient, record=tmp_path)
     with deployment, Operator(manifest.robot) as operator:
         operator.node.create_subscription(
             Float64MultiArray, "effort_controller/commands", lambda m: efforts.append(np.array(m.data)), COMMAND_QOS
@@ -89,6 +94,11 @@ def test_a_deployed_cheetah_moves_under_torques_within_its_gears(policies: dict[
     sent = np.abs(efforts)
     assert (sent <= limits).all()
     assert (sent.max(axis=0) > 1.0).any()  # N·m: an action of Gymnasium's is at most 1
+    (path,) = tmp_path.glob("*.mcap")
+    with Recording(path) as recording:
+        report = replay(OnnxPolicy.open(policies["HalfCheetah-v5"]), recording, 0.0)
+    assert report.equal, report
+    assert report.in_control > 20
 
 
 def test_the_plant_exerts_gear_times_ctrl_and_moves_as_the_task_does(policies: dict[str, Path]) -> None:
