@@ -54,12 +54,9 @@ PARAMETERS = (
     Parameter(
         "policy",
         "arm_reach",
-        "Policy file (.onnx) or shipped policy whose robot is simulated, where no model is named.",
+        "Policy file (.onnx) or shipped policy: its robot is simulated, where no model is named; its passive joints are told of.",
     ),
     Parameter("rate", 500.0, "joint_states, and imu messages of a floating base, per second.", 1.0, 5000.0),
-    Parameter(
-        "passive_joints", [""], "Joints without a motor in joint_states, where a model is named; else the policy's."
-    ),
     Parameter("joint_order", [""], "Order of the joints in joint_states; [''] = the model's."),
     Parameter("command_order", [""], "Order of the joints in commands; [''] = the model's."),
     Parameter("gravity_compensation", True, "False switches off the gravity compensation that the model has."),
@@ -81,10 +78,10 @@ class PlantNode(Node):
         super().__init__("plant_node")
         declare(self, PARAMETERS)
         named = value(self, "model")
-        robot = None if named else read_manifest(policy_path(value(self, "policy"))).robot
-        model = find_model(named) if robot is None else model_of(robot)
-        passive = [name for name in value(self, "passive_joints") if name] if robot is None else robot.passive_joints
-        self._plant = Plant(model, value(self, "gravity_compensation"), read_draw(value(self, "draw")), passive)
+        robot = read_manifest(policy_path(value(self, "policy"))).robot
+        model = find_model(named) if named else model_of(robot)
+        compensation, draw = value(self, "gravity_compensation"), read_draw(value(self, "draw"))
+        self._plant = Plant(model, compensation, draw, robot.passive_joints)
         names = self._plant.measured_joints
         self._state_order = self._order("joint_order", names)
         self._command_order = np.argsort(self._order("command_order", self._plant.joint_names))

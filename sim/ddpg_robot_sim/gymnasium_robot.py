@@ -249,6 +249,8 @@ def _refusal(task: Any, name: str) -> str:
     found = [text for key, text in forces.items() if parts.get(key)]
     if (task.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).any():
         found.append("height and velocity of a free base, which neither encoders nor an IMU measure")
+    if any(task.model.body(b).name == "object" for b in range(task.model.nbody)):
+        found.append("where an object is, which the robot does not measure")
     size = int(np.prod(task.observation_space.shape))
     expected = "positions and velocities of hinges and slides, or of a planar arm and its target"
     return mismatch(f"observation of task '{name}'", ", ".join(found) or f"{size} numbers of another kind", expected)

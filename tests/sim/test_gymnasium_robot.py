@@ -26,7 +26,8 @@ ROBOTS = {
 REFUSED = {
     "Ant-v5": "contact forces, height and velocity of a free base",
     "Humanoid-v5": "contact forces, inertias, velocities of every body, height and velocity of a free base",
-    "Pusher-v5": "23 numbers of another kind",
+    "Pusher-v5": "where an object is, which the robot does not measure",
+    "Reacher-v4": "11 numbers of another kind",
     "InvertedPendulum-v5": "another at 'slider', expected torque motors on hinges",
     "Pendulum-v1": "no MuJoCo model",
     "CartPole-v1": "no MuJoCo model",
