@@ -93,7 +93,7 @@ def read_bag(path: str | Path, robot: RobotSpec, command: CommandSpec, namespace
     Raises:
         RecordingError: the bag is damaged, foreign, or lacks one of the `TOPICS`. JointMappingError: the joints are others.
     """
-    if command.kind != "point" or robot.floating_base:
+    if command.kind != "point" or robot.floating_base or robot.passive_joints:
         raise RecordingError(
             mismatch("policy", "commands or a base that plain bags are not read for", "an arm's policy")
         )

@@ -45,10 +45,7 @@ def dry_run(policy: OnnxPolicy, rows: NDArray[Any], rate: float, largest_step: f
     """
     interface = policy.interface
     controller = PolicyController(policy, SafetyLimits(), rate)
-    state, command = (
-        RobotState(interface.robot.n_joints, interface.robot.floating_base),
-        Command(interface.command.size),
-    )
+    state, command = RobotState.of(interface.robot), Command(interface.command.size)
     limit = np.array([joint.effort_limit for joint in interface.robot.joints])
     square, ticks, limited, recorded = 0.0, 0, 0, 0
     before: Any = None

@@ -29,7 +29,7 @@ class Inputs:
     __slots__ = ("command", "kinematics", "last_effort", "state")
 
     def __init__(self, robot: RobotSpec, needs_chain: bool) -> None:
-        self.state = RobotState(robot.n_joints, robot.floating_base)
+        self.state = RobotState.of(robot)
         self.command: Array = np.zeros(0)
         self.last_effort: Array = np.zeros(robot.n_joints)
         self.kinematics: ChainKinematics | None = None
@@ -88,11 +88,40 @@ def _gait_clock(inputs: Inputs) -> Array:
     return np.array([math.sin(angle), math.cos(angle)])
 
 
+@dataclass(frozen=True)
+class JointTerm:
+    """A term that may be of joints by name, passive ones too: `of` their positions and velocities ``(2, k)``."""
+
+    unit: str
+    of: Callable[[Array], Array]
+
+    @property
+    def of_motors(self) -> TermDefinition:
+        """The same term of the joints with a motor."""
+        return TermDefinition(self.unit, "joints", lambda i: self.of(i.state.motion))
+
+
+SPEED_CLIP = 10.0
+"""Bound of `joint_velocity_clipped`, rad/s or m/s: Gymnasium's own, for its hopper and its walker."""
+
+JOINT_TERMS = {
+    "joint_position": JointTerm("rad", lambda motion: motion[0]),
+    "joint_velocity": JointTerm("rad/s", lambda motion: motion[1]),
+    "joint_velocity_clipped": JointTerm("rad/s", lambda motion: np.clip(motion[1], -SPEED_CLIP, SPEED_CLIP)),
+    "joint_cosine": JointTerm("1", lambda motion: np.cos(motion[0])),
+    "joint_sine": JointTerm("1", lambda motion: np.sin(motion[0])),
+}
+WITH_SLIDES = {"rad": "rad or m", "rad/s": "rad/s or m/s", "1": "1"}
+"""Unit of a joint term -> its unit where joints are named: some may be slides."""
+
 TERMS: dict[str, TermDefinition] = {
+    **{name: term.of_motors for name, term in JOINT_TERMS.items()},
     "joint_position": TermDefinition("rad", "joints", lambda i: i.state.position),
     "joint_velocity": TermDefinition("rad/s", "joints", lambda i: i.state.velocity),
     "last_effort": TermDefinition("N*m", "joints", lambda i: i.last_effort),
     "command": TermDefinition("command", "command", lambda i: i.command),
+    "command_xy": TermDefinition("m", 2, lambda i: i.command[:2]),
+    "overshoot_xy": TermDefinition("m", 2, lambda i: i.chain.tip[:2] - i.command[:2], needs_chain=True),
     "hand_position": TermDefinition("m", 3, lambda i: i.chain.tip, needs_chain=True),
     "hand_velocity": TermDefinition("m/s", 3, _hand_velocity, needs_chain=True),
     "target_error": TermDefinition("m", 3, _target_error, needs_chain=True),
@@ -113,6 +142,28 @@ def observation_spec(names: tuple[str, ...], robot: RobotSpec, command: CommandS
     return ObservationSpec(tuple(_term_spec(name, robot, command) for name in names))
 
 
+def joint_term(name: str, joints: tuple[str, ...]) -> TermSpec:
+    """The spec of a term of `JOINT_TERMS`, of named joints."""
+    return TermSpec(name, len(joints), WITH_SLIDES[JOINT_TERMS[name].unit], joints)
+
+
+def _expected(term: TermSpec, robot: RobotSpec, command: CommandSpec) -> TermSpec:
+    """What this code computes under the name of a term.
+
+    Raises:
+        ObservationError: no such term, or it is not of joints, or the robot does not have them.
+    """
+    if not term.joints:
+        return _term_spec(term.name, robot, command)
+    if term.name not in JOINT_TERMS:
+        raise ObservationError(mismatch("observation term of named joints", repr(term.name), "one", JOINT_TERMS))
+    unknown = [joint for joint in term.joints if joint not in robot.measured_joints]
+    if unknown:
+        found = f"joints {', '.join(unknown)}"
+        raise ObservationError(mismatch(f"term '{term.name}'", found, "the robot's joints", robot.measured_joints))
+    return joint_term(term.name, term.joints)
+
+
 def _term_spec(name: str, robot: RobotSpec, command: CommandSpec) -> TermSpec:
     definition = TERMS.get(name)
     if definition is None:
@@ -120,6 +171,12 @@ def _term_spec(name: str, robot: RobotSpec, command: CommandSpec) -> TermSpec:
     sizes = {"joints": robot.n_joints, "command": command.size}
     size = definition.size if isinstance(definition.size, int) else sizes[definition.size]
     return TermSpec(name, size, command.unit if name == "command" else definition.unit)
+
+
+def _of_joints(term: TermSpec, robot: RobotSpec) -> Callable[[Inputs], Array]:
+    where = np.array([robot.measured_joints.index(joint) for joint in term.joints])
+    of = JOINT_TERMS[term.name].of
+    return lambda inputs: of(inputs.state.measured[:, where])
 
 
 class ObservationBuilder:
@@ -135,7 +192,7 @@ class ObservationBuilder:
 
     def __init__(self, robot: RobotSpec, observation: ObservationSpec, command: CommandSpec) -> None:
         for term in observation.terms:
-            expected = _term_spec(term.name, robot, command)
+            expected = _expected(term, robot, command)
             if term != expected:
                 found = f"{term.size} x {term.unit}"
                 raise ObservationError(mismatch(f"term '{term.name}'", found, f"{expected.size} x {expected.unit}"))
@@ -150,7 +207,7 @@ class ObservationBuilder:
         for term in observation.terms:
             view = self._flat[start : start + term.size]
             self.terms[term.name] = view[None, :]
-            self._fill.append((view, TERMS[term.name].compute))
+            self._fill.append((view, _of_joints(term, robot) if term.joints else TERMS[term.name].compute))
             start += term.size
 
     def build(self, state: RobotState, command: Command, last_effort: Array) -> dict[str, Float32]:

@@ -87,6 +87,8 @@ class Ring:
         ]
         if state.floating_base:
             sources += [("orientation_wxyz", state.orientation_wxyz), ("angular_velocity", state.angular_velocity)]
+        if state.passive.size:
+            sources.append(("passive_position", state.passive))  # and velocity, the next field
         self._copies = [(rows(name, source), source) for name, source in sources]
         self._output = rows("output", controller.output)
         self._controller, self._state, self._marks = controller, state, marks

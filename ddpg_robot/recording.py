@@ -147,6 +147,8 @@ class TickLayout:
         ]
         if interface.robot.floating_base:
             lines += ["float64[4] orientation_wxyz", "float64[3] angular_velocity # rad/s"]
+        if m := len(interface.robot.passive_joints):
+            lines += [f"float64[{m}] passive_position # rad or m", f"float64[{m}] passive_velocity # rad/s or m/s"]
         lines.append(f"float32[{n}] output # of the policy, when it ran last")
         lines += [
             f"float32[{term.size}] {TERM_PREFIX}{term.name} # {term.unit}" for term in interface.observation.terms

@@ -109,7 +109,7 @@ class Rerun:
         self.skipped = self.dropped = 0
         self._own = own
         self._has_modes = "mode" in (layout.dtype.names or ())
-        self._state = RobotState(robot.n_joints, robot.floating_base)
+        self._state = RobotState.of(robot)
         self._command = Command(interface.command.size)
         self._before: Any = None
         self.controller.rearm()
@@ -153,6 +153,8 @@ class Rerun:
         state.position[:], state.velocity[:], state.stamp = row["position"], row["velocity"], float(row["stamp"])
         if state.floating_base:
             state.orientation_wxyz[:], state.angular_velocity[:] = row["orientation_wxyz"], row["angular_velocity"]
+        if state.passive.size:
+            state.passive[:] = row["passive_position"], row["passive_velocity"]
         command.values[:] = row["command"]
         verdict = controller.drive(state, command, float(row["age"]), bool(row["waiting"]))
         mine["proposed_effort"], mine["applied_effort"] = controller.proposed, controller.effort

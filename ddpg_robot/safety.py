@@ -162,6 +162,7 @@ class SafetyFilter:
         joints = robot.joints
         self._names = robot.joint_names
         self._limits = limits
+        self._only_motors = not robot.floating_base and not robot.passive_joints
         effort_limit = np.array([joint.effort_limit for joint in joints])
         self._effort_upper, self._effort_lower = effort_limit, -effort_limit
         self._damping = np.array([-joint.damping for joint in joints])
@@ -227,7 +228,7 @@ class SafetyFilter:
         if self._tripped is None:
             # Most ticks ask for nothing that the filter would change: one product says so, and the rest is spared.
             fresh = abs(state_age) <= self._limits.state_timeout
-            if fresh and self._gain == 1.0 and not state.floating_base and self._freedom.holds(proposed, state):
+            if fresh and self._gain == 1.0 and self._only_motors and self._freedom.holds(proposed, state):
                 self.effort[:] = self._last[:] = proposed
                 return _UNTOUCHED
             self._check(proposed, state, state_age)
@@ -271,6 +272,9 @@ class SafetyFilter:
             state.floating_base and not np.isfinite(state.angular_velocity).all()
         ):  # a network may swallow a NaN: max(0, NaN) can be 0
             self.trip(TripReason.NOT_FINITE, f"angular velocity of the base is {state.angular_velocity.tolist()}")
+            return
+        if state.passive.size and not np.isfinite(state.passive).all():
+            self.trip(TripReason.NOT_FINITE, f"passive joints are at {state.passive.tolist()}")
             return
         if not abs(state_age) <= self._limits.state_timeout:
             limit = self._limits.state_timeout

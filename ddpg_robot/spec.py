@@ -24,12 +24,16 @@ SHORTEST_PERIOD, LONGEST_PERIOD = 1e-4, 1.0
 """Bounds of the control period, and of a tick of the loop from below, s."""
 SMALLEST, LARGEST = 1e-6, 1e6
 """Bounds of a joint's limits and gains, in their SI units."""
+UNBOUNDED = LARGEST
+"""A joint's velocity limit, and its position limits with either sign, where it has none: the safety filter never acts on it."""
 LARGEST_NUMBER = 1e12
 """Bound of every other number: sums of squares stay finite."""
+LATER_FIELDS = ("passive_joints", "joints")
+"""Fields that the first manifests did not have; of `RobotSpec`, joints are never empty."""
 MAX_TEXT = 255
 """Characters of a name, a unit or a frame."""
 LARGEST_EXPLORATION = 0.5
-COMMAND_SIZES = {"point": 3, "velocity": 3}
+COMMAND_SIZES = {"point": 3, "velocity": 3, "none": 0}
 
 Vector = tuple[float, ...]
 Scalar = str | bool | int | float | None
@@ -49,11 +53,11 @@ class JointSpec:
     effort_limit: float
     """Largest torque, N·m."""
     velocity_limit: float
-    """Largest speed, rad/s."""
+    """Largest speed, rad/s; `UNBOUNDED` for none."""
     position_lower: float
-    """Lower end stop, rad."""
+    """Lower end stop, rad; minus `UNBOUNDED` for none."""
     position_upper: float
-    """Upper end stop, rad."""
+    """Upper end stop, rad; `UNBOUNDED` for none."""
     damping: float
     """Gain of the damping torque ``-damping * velocity`` that stops the joint after a trip, N·m·s/rad."""
     effort_rate_limit: float
@@ -116,19 +120,27 @@ class RobotSpec:
     floating_base: bool
     """True for a robot whose base moves freely: it has an IMU."""
     chain: KinematicChain | None = None
+    passive_joints: tuple[str, ...] = ()
+    """Joints without a motor that joint_states tells of all the same: the slides and the hinge of a planar walker's base."""
 
     def __post_init__(self) -> None:
-        names = [joint.name for joint in self.joints]
+        names = list(self.measured_joints)
         expected = f"1 to {MAX_JOINTS}"
-        _require(1 <= len(names) <= MAX_JOINTS, mismatch(f"robot '{self.name}' joints", len(names), expected))
+        _require(1 <= len(self.joints), mismatch(f"robot '{self.name}' joints", 0, expected))
+        _require(len(names) <= MAX_JOINTS, mismatch(f"robot '{self.name}' joints", len(names), expected))
         _require(len(set(names)) == len(names), mismatch(f"robot '{self.name}' joints", names, "unique names"))
         if self.chain is not None:
-            chained = [link.joint for link in self.chain.links]
-            _require(chained == names, mismatch(f"robot '{self.name}' chain joints", chained, names))
+            chained, driven = [link.joint for link in self.chain.links], list(self.joint_names)
+            _require(chained == driven, mismatch(f"robot '{self.name}' chain joints", chained, driven))
 
     @cached_property
     def joint_names(self) -> tuple[str, ...]:
         return tuple(joint.name for joint in self.joints)
+
+    @cached_property
+    def measured_joints(self) -> tuple[str, ...]:
+        """Joints that joint_states tells of: those with a motor, then those without."""
+        return (*self.joint_names, *self.passive_joints)
 
     @property
     def n_joints(self) -> int:
@@ -178,6 +190,8 @@ class TermSpec:
     name: str
     size: int
     unit: str
+    joints: tuple[str, ...] = ()
+    """Of which joints, in this order, passive ones among them; none named: of those with a motor."""
 
 
 @dataclass(frozen=True)
@@ -200,10 +214,10 @@ class ObservationSpec:
 
 @dataclass(frozen=True)
 class CommandSpec:
-    """What the operator asks for: a point to reach, a velocity to walk at."""
+    """What the operator asks for: a point to reach, a velocity to walk at, or nothing."""
 
     kind: str
-    """``point`` (geometry_msgs/PointStamped) or ``velocity`` (geometry_msgs/Twist)."""
+    """``point`` (geometry_msgs/PointStamped), ``velocity`` (geometry_msgs/Twist) or ``none``: the policy has one task."""
     frame: str
     size: int
     unit: str
@@ -217,7 +231,8 @@ class CommandSpec:
             bound = getattr(self, field)
             _require(len(bound) == self.size, mismatch(f"command bound {field}", len(bound), f"{self.size} numbers"))
         _require(
-            all(low <= high for low, high in zip(self.lower, self.upper)) and self.lower != self.upper,
+            all(low <= high for low, high in zip(self.lower, self.upper))
+            and (self.lower != self.upper or not self.size),
             mismatch("command bounds", f"{self.lower} .. {self.upper}", "lower <= upper, and a choice somewhere"),
         )
 
@@ -300,8 +315,15 @@ class PolicyManifest:
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
-    """The JSON form of a spec: dicts, lists, numbers and strings, floats at full precision."""
-    return dataclasses.asdict(spec)
+    """The JSON form of a spec: dicts, lists, numbers and strings, floats at full precision.
+
+    Fields that came later and hold nothing are left out: such a file is one that older readers know.
+    """
+    return dataclasses.asdict(spec, dict_factory=_without_later_fields)
+
+
+def _without_later_fields(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in items if key not in LATER_FIELDS or value != ()}
 
 
 def from_dict(cls: type[T], data: Any) -> T:

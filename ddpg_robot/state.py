@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpg_robot.spec import RobotSpec
+
 Array = NDArray[np.float64]
 
 
@@ -12,7 +14,10 @@ class RobotState:
     """The newest measured state of a robot.
 
     Attributes:
-        motion: joint positions and velocities ``(2, n)``, rad and rad/s.
+        measured: positions and velocities of all joints ``(2, n + m)``: n with a motor, rad and rad/s, then m passive ones,
+            rad and rad/s of hinges, m and m/s of slides.
+        motion: those of the joints with a motor ``(2, n)``.
+        passive: those of the passive ones ``(2, m)``.
         position: its first row ``(n,)``, rad.
         velocity: its second row ``(n,)``, rad/s.
         orientation_wxyz: base orientation ``(4,)``, unit quaternion, base frame to world (floating base only).
@@ -20,16 +25,33 @@ class RobotState:
         stamp: time of measurement, s.
     """
 
-    __slots__ = ("angular_velocity", "floating_base", "motion", "orientation_wxyz", "position", "stamp", "velocity")
+    __slots__ = (
+        "angular_velocity",
+        "floating_base",
+        "measured",
+        "motion",
+        "orientation_wxyz",
+        "passive",
+        "position",
+        "stamp",
+        "velocity",
+    )
 
-    def __init__(self, n_joints: int, floating_base: bool = False) -> None:
-        self.motion: Array = np.zeros((2, n_joints))
+    def __init__(self, n_joints: int, floating_base: bool = False, n_passive: int = 0) -> None:
+        self.measured: Array = np.zeros((2, n_joints + n_passive))
+        self.motion: Array = self.measured[:, :n_joints]
+        self.passive: Array = self.measured[:, n_joints:]
         self.position: Array = self.motion[0]
         self.velocity: Array = self.motion[1]
         self.floating_base = floating_base
         self.orientation_wxyz: Array = np.array([1.0, 0.0, 0.0, 0.0])
         self.angular_velocity: Array = np.zeros(3)
         self.stamp = 0.0
+
+    @classmethod
+    def of(cls, robot: RobotSpec) -> RobotState:
+        """The state of a robot."""
+        return cls(robot.n_joints, robot.floating_base, len(robot.passive_joints))
 
 
 class Command:

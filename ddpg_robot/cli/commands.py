@@ -142,8 +142,9 @@ class Evaluate:
         progress = None if self.json else episode_progress
         results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
         if self.ros:
+            policy = policy_path(self.source)
             robot = self.task if self.task and is_robot_file(self.task) else None
-            results["ros"] = over_ros(policy_path(self.source), results["in_process"], self.hold, progress, robot)
+            results["ros"] = over_ros(policy, task, kwargs, results["in_process"], self.hold, progress, robot)
         found = results if self.ros else results["in_process"]
         if self.out:
             write_json(self.out, found)
@@ -157,15 +158,19 @@ class Evaluate:
 
 def over_ros(
     policy: Path,
+    task: str,
+    kwargs: dict[str, Any],
     measured: dict[str, Any],
     hold: float,
     progress: Callable[[int, int], None] | None,
     robot: str | None = None,
 ) -> Any:
-    """Sends the targets of an evaluation to the deployed policy: points to reach, or velocities to walk at.
+    """The episodes of an evaluation with the deployed policy: points to reach, velocities to walk at, or whole episodes.
 
     Args:
         policy: policy file.
+        task: Gymnasium id of the task.
+        kwargs: its keyword arguments.
         measured: what `evaluate` returned.
         hold: time for each target, s.
         progress: called with (finished targets, all targets).
@@ -178,15 +183,37 @@ def over_ros(
     from ddpg_robot_ros.trial import run_trial
     from ddpg_robot_ros.walk_trial import run_walk
 
-    targets = np.array([row["target"] for row in measured["per_episode"]])
-    run: Callable[..., dict[str, Any]] = run_walk
-    if read_manifest(policy).command.kind == "point":
-        run = partial(run_trial, model=model_for(policy, robot))
     began, stolen = time.monotonic(), stolen_seconds()
-    result = run(policy, targets, hold_s=hold, progress=progress)
+    rows = measured["per_episode"]
+    if rows[0]["target"] is None:
+        result = _episodes_over_ros(policy, task, kwargs, [row["seed"] for row in rows], progress)
+    else:
+        run: Callable[..., dict[str, Any]] = run_walk
+        if read_manifest(policy).command.kind == "point":
+            run = partial(run_trial, model=model_for(policy, robot))
+        result = run(policy, np.array([row["target"] for row in rows]), hold_s=hold, progress=progress)
     # A virtual machine whose host gives its processors to others delays the robot's state; a policy that stops for that is right.
     result["stolen_percent"] = 100 * (stolen_seconds() - stolen) / (time.monotonic() - began)
     return result
+
+
+def _episodes_over_ros(
+    policy: Path,
+    task: str,
+    kwargs: dict[str, Any],
+    seeds: list[int],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Episodes of a Gymnasium task in lockstep: the task itself judges what the robot did."""
+    from ddpg_robot.learn.evaluate import summary
+    from ddpg_robot.learn.tasks import open_task
+    from ddpg_robot_ros.episode_trial import run_episodes
+    from ddpg_robot_sim.gymnasium_judge import GymnasiumJudge
+
+    with open_task(task, kwargs) as opened:
+        rows = run_episodes(policy, GymnasiumJudge(opened.env), seeds, progress)
+    unknown: dict[str, Any] = {"success": None, "final_error": None, "limit_hit": None, "metrics": {}}
+    return {**summary([{**unknown, **row} for row in rows]), "episodes": len(rows), "seed": None, "per_episode": rows}
 
 
 @dataclass(frozen=True)
@@ -211,8 +238,9 @@ class Export:
         need("export", "sim")
         import_tasks()
         from ddpg_robot_export.exporter import export_run
+        from ddpg_robot_sim.gymnasium_robot import robot_of
 
-        manifest = export_run(self.run, self.out, self.name, self.samples, self.seed, self.exploration_limit)
+        manifest = export_run(self.run, self.out, self.name, self.samples, self.seed, self.exploration_limit, robot_of)
         error, samples = manifest.parity.max_abs_error, manifest.parity.samples
         print(f"Wrote {self.out}. Parity: {error:.1e} of the output range on {samples} samples.")
         print(f"Next: ddpg-robot evaluate {self.out}, ddpg-robot deploy {self.out}")

@@ -192,8 +192,9 @@ def policy_act(policy: Any, task: str, kwargs: dict[str, Any]) -> Act:
 
     from ddpg_robot.learn.tasks import open_task
     from ddpg_robot.spec import to_dict
+    from ddpg_robot_sim.gymnasium_robot import robot_of
 
-    with open_task(task, kwargs) as opened:
+    with open_task(task, kwargs, robot_of) as opened:
         described = opened.describe()
     if described["interface"] is None:
         raise ConfigError(mismatch(f"robot of task '{task}'", "none", f"'{policy.manifest.robot.name}'"))

@@ -17,6 +17,8 @@ LONGEST_EPISODE = 20_000
 """Steps after which an episode is cut as by a time limit: evaluations and checkpoints wait for its end."""
 JUDGED_BY = ("success_rate", "return_mean")
 """What makes an actor the best, unless the task says otherwise."""
+RobotOf = Callable[[gymnasium.Env], Any]
+"""An environment -> what has its robot's `interface` and `action_scaling`."""
 
 
 class Step(NamedTuple):
@@ -35,12 +37,14 @@ class Task:
     Args:
         task: Gymnasium id; `module:id` imports a module first.
         kwargs: keyword arguments of the environment.
+        robot_of: finds the robot in an environment, raises a DdpgRobotError where there is none; None: the environment is it.
     """
 
-    def __init__(self, task: str, kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(self, task: str, kwargs: dict[str, Any] | None = None, robot_of: RobotOf | None = None) -> None:
         self.id = task
         self.kwargs = dict(kwargs or {})
         self.env = _make(task, self.kwargs)
+        self._robot_of: RobotOf = robot_of or (lambda env: env.unwrapped)
         observation_space = _box(task, "observation space", self.env.observation_space)
         action_space = _box(task, "action space", self.env.action_space)
         if not np.issubdtype(action_space.dtype, np.floating):
@@ -116,7 +120,7 @@ class Task:
             "action_scale": self._scale.tolist(),
             "target_relative": False,
         }
-        robot = self.env.unwrapped
+        robot = self._robot_of(self.env)
         if hasattr(robot, "interface") and hasattr(robot, "action_scaling"):
             offset, scale = robot.action_scaling
             data["interface"] = to_dict(robot.interface)
@@ -169,9 +173,9 @@ def _box(task: str, what: str, space: gymnasium.Space) -> gymnasium.spaces.Box:
 
 
 @contextlib.contextmanager
-def open_task(task: str, kwargs: dict[str, Any] | None = None) -> Iterator[Task]:
+def open_task(task: str, kwargs: dict[str, Any] | None = None, robot_of: RobotOf | None = None) -> Iterator[Task]:
     """A `Task` that is closed at the end of the `with` block."""
-    opened = Task(task, kwargs)
+    opened = Task(task, kwargs, robot_of)
     try:
         yield opened
     finally:

@@ -15,6 +15,7 @@ import onnx
 from ddpg_robot.errors import ConfigError, PolicyFileError, mismatch
 from ddpg_robot.learn.checkpoint import LoadedActor, load_actor
 from ddpg_robot.learn.rundir import RunDirectory, read_json, write_file
+from ddpg_robot.learn.tasks import RobotOf, open_task
 from ddpg_robot.policy import METADATA_KEY, OnnxPolicy, graph_sha256
 from ddpg_robot.spec import (
     SCHEMA,
@@ -41,6 +42,7 @@ def export_run(
     samples: int = 10_000,
     seed: int = 0,
     exploration_limit: float = EXPLORATION_LIMIT,
+    robot_of: RobotOf | None = None,
 ) -> PolicyManifest:
     """Exports the best actor of a training run.
 
@@ -51,6 +53,7 @@ def export_run(
         samples: observations of the parity gate. They include rollouts when the task can be made here.
         seed: of the parity gate.
         exploration_limit: see `PolicyManifest`.
+        robot_of: see `Task`; for a task that is no robot's by itself.
 
     Raises:
         RunDirectoryError: not a run directory.
@@ -62,6 +65,9 @@ def export_run(
     run_dir, out = Path(run_dir), Path(out)
     loaded = load_actor(run_dir)
     task = loaded.task
+    if task["interface"] is None and robot_of is not None:
+        with open_task(task["task"], task["task_kwargs"], robot_of) as opened:
+            task = opened.describe()
     if task["interface"] is None:
         hint = "A policy file is made for a robot"
         raise ConfigError(mismatch(f"robot interface of task '{task['task']}'", "none", "one", hint=hint))
@@ -73,7 +79,7 @@ def export_run(
         np.array(task["action_scale"]),
         task["target_relative"],
     )
-    observations = parity_observations(deployed, task["task"], task["task_kwargs"], samples, seed)
+    observations = parity_observations(deployed, task["task"], task["task_kwargs"], samples, seed, robot_of)
     record = _training_record(run_dir, loaded)
     return export_actor(deployed, record, observations, out, name or out.stem, exploration_limit)
 

@@ -11,7 +11,7 @@ from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import PolicyFileError, mismatch
 from ddpg_robot.policy import OUTPUTS, OnnxPolicy, read_manifest
 from ddpg_robot.safety import SafetyLimits
-from ddpg_robot.spec import PolicyManifest, to_dict
+from ddpg_robot.spec import UNBOUNDED, PolicyManifest, to_dict
 from ddpg_robot_export.probes import (
     TOLERANCE,
     at_rest,
@@ -60,6 +60,7 @@ def format_policy(data: dict[str, Any]) -> str:
         f"evaluation  {_figures(training['evaluation']) or 'none'}",
         f"parity      largest error {parity['max_abs_error']:.1e} of the joint's "
         f"{'effort limit' if control['mode'] == 'effort' else 'range'}, {parity['samples']} samples",
+        *([f"passive     {', '.join(robot['passive_joints'])}"] if "passive_joints" in robot else []),
         *_table((*JOINT_HEADS, "kp", "kd")[: 5 if control["mode"] == "effort" else 7], _joint_rows(robot, control)),
         *_table(("input", "size", "unit"), [(t["name"], t["size"], t["unit"]) for t in data["observation"]["terms"]]),
         *_table(
@@ -137,8 +138,11 @@ def _figures(evaluation: dict[str, Any]) -> str:
 
 
 def _joint_rows(robot: dict[str, Any], control: dict[str, Any]) -> list[tuple[Any, ...]]:
-    keys = ("name", "effort_limit", "velocity_limit", "position_lower", "position_upper")
-    rows = [tuple(joint[key] for key in keys) for joint in robot["joints"]]
+    keys = ("effort_limit", "velocity_limit", "position_lower", "position_upper")
+    rows = [
+        (joint["name"], *("none" if abs(joint[key]) == UNBOUNDED else joint[key] for key in keys))
+        for joint in robot["joints"]
+    ]
     if control["mode"] == "effort":
         return rows
     return [(*row, kp, kd) for row, kp, kd in zip(rows, control["kp"], control["kd"], strict=True)]

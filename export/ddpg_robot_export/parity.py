@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, ParityError, mismatch
-from ddpg_robot.learn.tasks import Task, episode_seed, open_task
+from ddpg_robot.learn.tasks import RobotOf, Task, episode_seed, open_task
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.spec import ParityRecord, to_dict
 from ddpg_robot_export.actor import DeployedActor
@@ -49,13 +52,15 @@ def check_parity(deployed: DeployedActor, policy: OnnxPolicy, observations: np.n
     return ParityRecord(samples=len(observations), max_abs_error=worst)
 
 
-def parity_observations(deployed: DeployedActor, task: str, kwargs: dict, samples: int, seed: int) -> np.ndarray:
+def parity_observations(
+    deployed: DeployedActor, task: str, kwargs: dict, samples: int, seed: int, robot_of: RobotOf | None = None
+) -> np.ndarray:
     """Flat observations ``(samples, size)``, float32: half rollouts, a quarter uniform, a quarter corners.
 
     Rollouts come from the task's environment; where it cannot be made, uniform observations take their place.
     """
     rng = np.random.default_rng(seed)
-    parts = [_rollouts(deployed, task, kwargs, samples // 2, rng, seed)]
+    parts = [_rollouts(deployed, partial(open_task, task, kwargs, robot_of), samples // 2, rng, seed)]
     of_inputs = samples // 8 if deployed.normalizer.enabled else 0
     parts.append(_input_corners(deployed, of_inputs, rng))
     parts.append(corner_observations(deployed.interface, samples // 4 - of_inputs, rng))
@@ -64,13 +69,17 @@ def parity_observations(deployed: DeployedActor, task: str, kwargs: dict, sample
 
 
 def _rollouts(
-    deployed: DeployedActor, task: str, kwargs: dict, count: int, rng: np.random.Generator, seed: int
+    deployed: DeployedActor,
+    opening: Callable[[], AbstractContextManager[Task]],
+    count: int,
+    rng: np.random.Generator,
+    seed: int,
 ) -> np.ndarray:
     rows = np.empty((count, deployed.interface.observation.size), np.float32)
     try:
-        with open_task(task, kwargs) as opened:
+        with opening() as opened:
             if opened.describe()["interface"] != to_dict(deployed.interface):
-                raise ConfigError(f"task '{task}' has changed since the training")
+                raise ConfigError(f"task '{opened.id}' has changed since the training")
             _fill_rollouts(rows, opened, deployed, rng, seed)
     except (ConfigError, ImportError) as error:
         _log.warning("parity samples without rollouts: %s", error)

@@ -6,11 +6,14 @@ import numpy as np
 
 from ddpg_robot.observation import ObservationBuilder
 from ddpg_robot.policy import OnnxPolicy
-from ddpg_robot.spec import PolicyInterface
+from ddpg_robot.spec import UNBOUNDED, PolicyInterface
 from ddpg_robot.state import Command, RobotState
 
 TOLERANCE = 1e-5
 """Largest error of an output, as a fraction of `output_range`."""
+
+FREE_TURN, FREE_SPEED = np.pi, 10.0
+"""How far and how fast a joint without limits is taken to move, rad and rad/s (of slides m and m/s)."""
 
 
 def output_range(interface: PolicyInterface) -> np.ndarray:
@@ -36,7 +39,7 @@ def run_one_by_one(policy: OnnxPolicy, observations: np.ndarray) -> np.ndarray:
 
 def at_rest(interface: PolicyInterface) -> tuple[RobotState, Command]:
     """A robot at rest in the middle of the joint ranges, with the command in the middle of its bounds."""
-    state = RobotState(interface.robot.n_joints, interface.robot.floating_base)
+    state = RobotState.of(interface.robot)
     state.position[:] = [(joint.position_lower + joint.position_upper) / 2 for joint in interface.robot.joints]
     command = Command(interface.command.size)
     command.values[:] = np.mean([interface.command.lower, interface.command.upper], axis=0)
@@ -61,15 +64,20 @@ def _observations(interface: PolicyInterface, fractions: np.ndarray, rng: np.ran
     """Observations at fractions -1 .. 1 of the ranges of position, velocity, effort, command ``(count, d)``."""
     robot, command = interface.robot, interface.command
     n = robot.n_joints
-    speed_and_effort = [j.velocity_limit for j in robot.joints] + [j.effort_limit for j in robot.joints]
-    lower = np.array([j.position_lower for j in robot.joints] + [-x for x in speed_and_effort] + list(command.lower))
-    upper = np.array([j.position_upper for j in robot.joints] + speed_and_effort + list(command.upper))
+    speeds = [FREE_SPEED if j.velocity_limit == UNBOUNDED else j.velocity_limit for j in robot.joints]
+    lowest = [-FREE_TURN if j.position_lower == -UNBOUNDED else j.position_lower for j in robot.joints]
+    highest = [FREE_TURN if j.position_upper == UNBOUNDED else j.position_upper for j in robot.joints]
+    speed_and_effort = speeds + [j.effort_limit for j in robot.joints]
+    lower = np.array(lowest + [-x for x in speed_and_effort] + list(command.lower))
+    upper = np.array(highest + speed_and_effort + list(command.upper))
     values = (upper + lower) / 2 + (upper - lower) / 2 * fractions
     builder = ObservationBuilder(robot, interface.observation, command)
-    state, asked = RobotState(n, robot.floating_base), Command(command.size)
+    state, asked = RobotState.of(robot), Command(command.size)
+    passive = np.array([[FREE_TURN], [FREE_SPEED]])
     rows = np.empty((len(values), interface.observation.size), np.float32)
     for row, value in zip(rows, values, strict=True):
         state.position[:], state.velocity[:] = value[:n], value[n : 2 * n]
+        state.passive[:] = rng.uniform(-passive, passive, state.passive.shape)
         asked.values[:] = value[3 * n :]
         quaternion = rng.standard_normal(4)
         state.orientation_wxyz[:] = quaternion / np.linalg.norm(quaternion)

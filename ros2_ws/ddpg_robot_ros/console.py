@@ -43,9 +43,9 @@ class Operator(Bystander):
 
     def __init__(self, robot: RobotSpec, namespace: str = "", domain: int | None = None) -> None:
         super().__init__("operator", namespace, domain)
-        self.state = RobotState(robot.n_joints, robot.floating_base)
+        self.state = RobotState.of(robot)
         self.diagnostics: dict[str, DiagnosticStatus] = {}
-        self._reader = JointStateReader(robot.joint_names, "ignore")
+        self._reader = JointStateReader(robot.measured_joints, "ignore")
         self._joints = Newest(self.node, JointState, "joint_states", STATE_QOS)
         self._target = self.node.create_publisher(PointStamped, "target", COMMAND_QOS)
         self._velocity = self.node.create_publisher(TwistStamped, "cmd_vel", COMMAND_QOS)
@@ -75,9 +75,10 @@ class Operator(Bystander):
         message.twist.linear.x, message.twist.linear.y, message.twist.angular.z = forward, left, turn
         self._velocity.publish(message)
 
-    def place(self, names: Sequence[str], position: Sequence[float]) -> None:
-        """Moves the simulated robot into a pose, rad; one on a floating base also back to where it stood at the start."""
-        self._pose.publish(JointState(name=list(names), position=[float(value) for value in position]))
+    def place(self, names: Sequence[str], position: Sequence[float], velocity: Sequence[float] = ()) -> None:
+        """Moves the simulated robot into a pose, rad and rad/s; one on a floating base also back to where it stood first."""
+        at, going = ([float(value) for value in values] for values in (position, velocity))
+        self._pose.publish(JointState(name=list(names), position=at, velocity=going))
 
     def ready(self) -> bool:
         """True when the policy node listens to targets or velocities."""

@@ -58,7 +58,7 @@ class JointStateReader:
     The order of a message's names is worked out once and reused as long as the names stay the same.
 
     Args:
-        joint_names: the policy's joints, in its order.
+        joint_names: the policy's joints, in its order: `RobotSpec.measured_joints`.
         extra_joints: ``refuse`` joints that the policy does not know, or ``ignore`` them (a gripper on the same topic).
     """
 
@@ -86,8 +86,8 @@ class JointStateReader:
             self._order = self._map(names)
             self._names = list(names)
         check_sizes(names, message.position, message.velocity)
-        state.position[:] = _doubles(message.position)[self._order]
-        state.velocity[:] = _doubles(message.velocity)[self._order]
+        state.measured[0] = _doubles(message.position)[self._order]
+        state.measured[1] = _doubles(message.velocity)[self._order]
         state.stamp = stamp_seconds(message.header.stamp)
         return True
 
@@ -105,7 +105,7 @@ class JointStateReader:
                     self._layout = JointStateLayout(raw)
             return filled
         state.stamp, motion = found
-        state.motion[:] = motion[:, self._order]
+        state.measured[:] = motion[:, self._order]
         return True
 
     def _map(self, names: Sequence[str]) -> np.ndarray | slice:

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ddpg_robot.spec import CommandSpec
 from ddpg_robot_ros.processes import LEARNER, REFUSED, Deployment, ros_arguments
 from ddpg_robot_ros.transport import StopSignal
 
 POLL_S = 0.1
-SEND = {
-    "point": ("A target", "send_target 0.5 0.2 0.4"),
-    "velocity": ("A velocity", "send_velocity 0.5 0 0"),
-}
-"""Kind of command -> what to tell the operator."""
+SEND = {"point": ("A target", "send_target"), "velocity": ("A velocity", "send_velocity")}
+"""Kind of command -> what it is, and the program that sends one."""
 
 
 def deploy(
@@ -74,14 +72,21 @@ def deploy(
     stop = StopSignal()
     end = math.inf if duration is None else time.monotonic() + duration
     with deployment:
-        what, program = SEND[deployment.manifest.command.kind]
-        where = f" --ros-args -r __ns:=/{namespace.strip('/')}" if namespace else ""
-        line = f"{sys.executable} -m ddpg_robot_ros.{program}{where}"
-        print(f"{what}, from another terminal: {line}\nCtrl-C ends.", flush=True)
+        print(f"{_what_to_send(deployment.manifest.command, namespace)}\nCtrl-C ends.", flush=True)
         while not stop.wait(POLL_S) and time.monotonic() < end:
             if not _supervise(deployment, stop):
                 return 1
     return 0
+
+
+def _what_to_send(command: CommandSpec, namespace: str) -> str:
+    """Tells the operator how the robot is asked for something."""
+    if command.kind not in SEND:
+        return "The policy takes no command: it begins at once."
+    what, program = SEND[command.kind]
+    example = " ".join(f"{low + 0.75 * (high - low):.3g}" for low, high in zip(command.lower, command.upper))
+    where = f" --ros-args -r __ns:=/{namespace.strip('/')}" if namespace else ""
+    return f"{what}, from another terminal: {sys.executable} -m ddpg_robot_ros.{program} {example}{where}"
 
 
 def _supervise(deployment: Deployment, stop: StopSignal) -> bool:

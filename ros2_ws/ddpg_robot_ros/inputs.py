@@ -67,12 +67,12 @@ class StateInput:
         subscribe: type[Newest] = Newest,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self.state = RobotState(robot.n_joints, robot.floating_base)
+        self.state = RobotState.of(robot)
         self.latency_from = 0.0
         clocks = (ros_clock(node), time.monotonic) if clock is None else (clock, clock)
         now, steady = clocks
         self._joints = subscribe(node, JointState, "joint_states", STATE_QOS, raw=True)
-        self._reader = JointStateReader(robot.joint_names, extra_joints)
+        self._reader = JointStateReader(robot.measured_joints, extra_joints)
         self._joint_age = Age(now, age_source, steady)
         self._imu = subscribe(node, Imu, "imu", STATE_QOS) if robot.floating_base else None
         self._imu_reader = ImuReader()
@@ -112,18 +112,21 @@ class StateInput:
 
 
 class CommandInput:
-    """Newest target (a point) or velocity.
+    """Newest target (a point) or velocity; of a policy that takes no command, nothing.
 
     Attributes:
         command: the newest command that was accepted.
-        given: True once there is one.
+        given: True once there is one; always where none is wanted.
     """
 
     def __init__(self, node: Node, spec: CommandSpec, stamped_twist: bool, subscribe: type[Newest] = Newest) -> None:
         self.command = Command(spec.size)
         self._is_point = spec.kind == "point"
         self._reader: PointReader | TwistReader
-        if self._is_point:
+        self._newest: Newest | None = None
+        if spec.kind == "none":
+            pass
+        elif self._is_point:
             self._reader = PointReader(spec)
             self._newest = subscribe(node, PointStamped, "target", COMMAND_QOS)
         else:
@@ -133,7 +136,8 @@ class CommandInput:
 
     def forget(self) -> None:
         """Drops the command and one that may be waiting: a robot that starts again must be asked again."""
-        self._newest.take()
+        if self._newest is not None:
+            self._newest.take()
         self.command.values[:] = 0.0
         self.given = not self._is_point  # no velocity asked for means: stand
 
@@ -143,7 +147,7 @@ class CommandInput:
         Raises:
             CommandError: the newest command cannot be used; the one before stays in force.
         """
-        message = self._newest.take()
+        message = None if self._newest is None else self._newest.take()
         if message is None:
             return False
         self._reader.fill(message, self.command)
@@ -152,12 +156,13 @@ class CommandInput:
 
     @property
     def topic(self) -> str:
-        """Resolved name of the command's topic."""
-        return self._newest.topic
+        """Resolved name of the command's topic; empty where there is none."""
+        return "" if self._newest is None else self._newest.topic
 
     def destroy(self) -> None:
         """Ends the subscription."""
-        self._newest.destroy()
+        if self._newest is not None:
+            self._newest.destroy()
 
 
 def ros_clock(node: Node) -> Callable[[], float]:

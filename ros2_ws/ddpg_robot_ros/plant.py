@@ -54,29 +54,39 @@ def read_draw(text: str) -> dict[str, Any] | None:
 
 
 class Plant:
-    """A robot of torque motors on hinges, stepped in real time.
+    """A robot of torque motors on hinges, stepped in real time. What a motor exerts is its gear times its ctrl.
 
     A robot on a floating base stands by itself, in the pose where it was put, until the first command. From then on it is
-    left to the commands: without them it is damped, and after a fall it stays where it fell, until `place`.
+    left to the commands: without them it is damped, and after a fall it stays where it fell, until `place`. One whose base
+    moves on passive joints, as a planar walker's, hangs still until the first command: no firmware could hold it upright.
 
     Args:
         model: path of the MJCF, or of the task file (.toml) of a robot of one's own.
         gravity_compensation: False switches off what the model's ``gravcomp`` does.
         draw: the robot that an episode of a task with domain randomisation had: ``info["randomization"]``.
+        passive_joints: hinges and slides without a motor that are measured all the same.
 
     Attributes:
         joint_names: actuated joints in the model's order; all arrays are in this order.
+        measured_joints: those, and the passive ones.
         applied: effort that the motors exerted in the last step ``(n,)``, N·m.
         floating_base: the base moves freely: there is an IMU.
         base: of a floating base, views that follow the simulation.
         measured: what the sensors said in the last `measure`.
 
     Raises:
-        ConfigError: MuJoCo cannot read the model, an actuator is no torque motor on a hinge, or the draw is for another robot.
+        ConfigError: MuJoCo cannot read the model, an actuator is no torque motor on a hinge, a passive joint is unknown, or the
+            draw is for another robot.
         MissingExtraError: a draw or a task file, and no ddpg_robot_sim.
     """
 
-    def __init__(self, model: Path, gravity_compensation: bool = True, draw: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        gravity_compensation: bool = True,
+        draw: Mapping[str, Any] | None = None,
+        passive_joints: Sequence[str] = (),
+    ) -> None:
         self._model = _robot_of_file(model) if model.suffix == ".toml" else _robot_of_mjcf(model)
         self._data = mujoco.MjData(self._model)
         if not gravity_compensation:
@@ -85,7 +95,12 @@ class Plant:
         self.joint_names = tuple(self._model.joint(j).name for j in joints)
         self._qpos = self._model.jnt_qposadr[joints]
         self._qvel = self._model.jnt_dofadr[joints]
-        self._limit = self._model.actuator_ctrlrange[:, 1].copy()
+        measured = np.concatenate([joints, self._passive(passive_joints)])
+        self.measured_joints = (*self.joint_names, *passive_joints)
+        self._all_qpos, self._all_qvel = self._model.jnt_qposadr[measured], self._model.jnt_dofadr[measured]
+        self._hangs = len(passive_joints) > 0
+        self._gear = self._model.actuator_gear[:, 0] * self._model.actuator_gainprm[:, 0]
+        self._limit = self._model.actuator_ctrlrange[:, 1] * self._gear
         self._hold_gain = self._hold_damping()
         self._command: np.ndarray | None = None
         free = np.flatnonzero(self._model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
@@ -98,7 +113,7 @@ class Plant:
             self.base = Base(self._data.qpos[qpos : qpos + 7], moving[:3], moving[3:])
         self._force = self._accelerometer()
         self.applied = np.zeros(len(joints))
-        self.measured = RobotState(len(joints), self.floating_base)
+        self.measured = RobotState(len(joints), self.floating_base, len(passive_joints))
         self._hardware = None if draw is None else self._drawn(draw)
         self.reset()
 
@@ -111,23 +126,26 @@ class Plant:
         self._home = self._data.qpos.copy()
         self._begin()
 
-    def place(self, names: Sequence[str], position: Sequence[float]) -> None:
-        """Moves the robot into a pose, at rest; joints not named stay.
+    def place(self, names: Sequence[str], position: Sequence[float], velocity: Sequence[float] = ()) -> None:
+        """Moves the robot into a pose, at rest unless velocities are given; joints not named stay.
 
         A robot on a floating base is first put back to where it stood at the start: legs and base must fit together.
 
         Raises:
-            JointMappingError: a joint is unknown, or names and positions differ in number.
+            JointMappingError: a joint is unknown, or names, positions and velocities differ in number.
         """
-        unknown = sorted(set(names) - set(self.joint_names))
-        if unknown or len(names) != len(position):
-            found = f"{len(position)} positions for {', '.join(names[:20])}"
-            raise JointMappingError(mismatch("pose", found, "a position for each known joint", self.joint_names))
-        where = [self.joint_names.index(name) for name in names]
+        unknown = sorted(set(names) - set(self.measured_joints))
+        if unknown or len(names) != len(position) or len(velocity) not in (0, len(names)):
+            found = f"{len(position)} positions, {len(velocity)} velocities for {', '.join(names[:20])}"
+            raise JointMappingError(mismatch("pose", found, "a position for each known joint", self.measured_joints))
+        where = [self.measured_joints.index(name) for name in names]
         if self.floating_base:
             self._data.qpos[:] = self._home
-        self._data.qpos[self._qpos[where]] = position
+        self._data.qpos[self._all_qpos[where]] = position
         self._data.qvel[:] = 0.0
+        if len(velocity):
+            self._data.qvel[self._all_qvel[where]] = velocity
+        self._data.ctrl[:] = self._data.qacc_warmstart[:] = 0.0  # nothing of what was before
         self._begin()
 
     def command(self, effort: np.ndarray | None) -> None:
@@ -135,19 +153,23 @@ class Plant:
         self._command = None if effort is None else np.clip(effort, -self._limit, self._limit)
         if effort is not None:
             self._stiffness = 0.0
+            self._hangs = False
         if self._hardware is not None and self._command is not None:
             self._hardware.command(self._command)
 
     def advance(self, seconds: float) -> int:
         """Steps the physics by whole steps, at most `seconds`. Returns the number of steps."""
         steps = int(seconds / self.timestep + 1e-6)
+        if self._hangs:
+            self._data.time += steps * self.timestep
+            return steps
         if self._hardware is not None:
             self._hardware.advance(steps, self._holding if self._command is None else None)
         for _ in range(steps if self._hardware is None else 0):
             if self._command is None:
-                self._data.ctrl[:] = np.clip(self._holding(), -self._limit, self._limit)
+                self._data.ctrl[:] = np.clip(self._holding(), -self._limit, self._limit) / self._gear
             else:
-                self._data.ctrl[:] = self._command
+                self._data.ctrl[:] = self._command / self._gear
             mujoco.mj_step(self._model, self._data)
         self.applied[:] = self._data.qfrc_actuator[self._qvel]
         return steps
@@ -200,8 +222,8 @@ class Plant:
         return stiffness * (self._pose - self.position) - self._hold_gain * self.velocity
 
     def _read(self, state: RobotState) -> None:
-        state.position[:] = self.position
-        state.velocity[:] = self.velocity
+        state.measured[0] = self._data.qpos[self._all_qpos]
+        state.measured[1] = self._data.qvel[self._all_qvel]
         if self.floating_base:
             state.orientation_wxyz[:] = self.base.pose[3:]
             state.angular_velocity[:] = self.base.turning
@@ -234,6 +256,8 @@ class Plant:
             model.actuator_trntype[i] == mujoco.mjtTrn.mjTRN_JOINT
             and model.jnt_type[j] == mujoco.mjtJoint.mjJNT_HINGE
             and model.actuator_biastype[i] == mujoco.mjtBias.mjBIAS_NONE
+            and model.actuator_dyntype[i] == mujoco.mjtDyn.mjDYN_NONE
+            and model.actuator_gear[i, 0] * model.actuator_gainprm[i, 0] > 0
             and bool(model.actuator_ctrllimited[i])
             for i, j in enumerate(joints)
         ]
@@ -241,6 +265,14 @@ class Plant:
             found = [model.actuator(i).name for i, good in enumerate(hinge) if not good] or "no actuators"
             raise ConfigError(mismatch("actuators of the model", found, "torque motors with ctrlrange on hinges"))
         return np.asarray(joints)
+
+    def _passive(self, names: Sequence[str]) -> np.ndarray:
+        model, kinds = self._model, (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+        free = {model.joint(j).name: j for j in range(model.njnt) if model.jnt_type[j] in kinds}
+        unknown = sorted(set(names) - (set(free) - set(self.joint_names)))
+        if unknown:
+            raise ConfigError(mismatch("passive joints", ", ".join(unknown), "hinges or slides without a motor", free))
+        return np.array([free[name] for name in names], dtype=int)
 
     def _hold_damping(self) -> np.ndarray:
         damping = self._numeric("trip_damping")

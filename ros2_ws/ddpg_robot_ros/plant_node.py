@@ -54,7 +54,7 @@ PARAMETERS = (
     Parameter(
         "policy",
         "arm_reach",
-        "Policy file (.onnx) or shipped policy whose robot is simulated, where no model is named.",
+        "Policy file (.onnx) or shipped policy: its robot is simulated, where no model is named; its passive joints are told of.",
     ),
     Parameter("rate", 500.0, "joint_states, and imu messages of a floating base, per second.", 1.0, 5000.0),
     Parameter("joint_order", [""], "Order of the joints in joint_states; [''] = the model's."),
@@ -78,11 +78,13 @@ class PlantNode(Node):
         super().__init__("plant_node")
         declare(self, PARAMETERS)
         named = value(self, "model")
-        model = find_model(named) if named else model_of(read_manifest(policy_path(value(self, "policy"))))
-        self._plant = Plant(model, value(self, "gravity_compensation"), read_draw(value(self, "draw")))
-        names = self._plant.joint_names
-        self._state_order = self._order("joint_order")
-        self._command_order = np.argsort(self._order("command_order"))
+        manifest = read_manifest(policy_path(value(self, "policy")))
+        model = find_model(named) if named else model_of(manifest.robot, manifest.training.robot_file is not None)
+        compensation, draw = value(self, "gravity_compensation"), read_draw(value(self, "draw"))
+        self._plant = Plant(model, compensation, draw, manifest.robot.passive_joints)
+        names = self._plant.measured_joints
+        self._state_order = self._order("joint_order", names)
+        self._command_order = np.argsort(self._order("command_order", self._plant.joint_names))
         self._timeout, self._lockstep = value(self, "command_timeout"), value(self, "lockstep")
         self._command_at = -math.inf
         self._complaint = ""
@@ -93,6 +95,7 @@ class PlantNode(Node):
         self._position = np.frombuffer(self._message.position)
         self._velocity = np.frombuffer(self._message.velocity)
         self._effort = np.frombuffer(self._message.effort)
+        self._exerted = np.zeros(len(names))
         self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
         self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS, raw=True)
         self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
@@ -170,7 +173,7 @@ class PlantNode(Node):
         if message is None:
             return
         try:
-            self._plant.place(message.name, message.position)
+            self._plant.place(message.name, message.position, message.velocity)
         except DdpgRobotError as error:
             self._complain(str(error))
 
@@ -189,9 +192,10 @@ class PlantNode(Node):
         if age is None:  # the measurement is lost, or still on its way
             return
         order, measured = self._state_order, self._plant.measured
-        self._position[:] = measured.position[order]
-        self._velocity[:] = measured.velocity[order]
-        self._effort[:] = self._plant.applied[order]
+        self._position[:] = measured.measured[0, order]
+        self._velocity[:] = measured.measured[1, order]
+        self._exerted[: len(self._plant.applied)] = self._plant.applied  # the rest is zero: passive joints
+        self._effort[:] = self._exerted[order]
         self._message.header.stamp = stamp = _time(nanoseconds - round(age * 1e9))
         self._states.publish(self._message)
         if self._plant.floating_base:
@@ -225,9 +229,9 @@ class PlantNode(Node):
             message.linear_acceleration_covariance[0] = -1.0  # sensor_msgs/Imu: not measured
         return message
 
-    def _order(self, parameter: str) -> np.ndarray:
-        """Indices of the model's joints in the order that a parameter names."""
-        names, wanted = list(self._plant.joint_names), list(value(self, parameter))
+    def _order(self, parameter: str, names: Sequence[str]) -> np.ndarray:
+        """Indices of the model's joints `names` in the order that a parameter names."""
+        wanted = list(value(self, parameter))
         if wanted == [""]:
             return np.arange(len(names))
         if sorted(wanted) != sorted(names):

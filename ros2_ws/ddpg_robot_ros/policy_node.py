@@ -183,7 +183,8 @@ class PolicyNode(LifecycleNode):
         self._loop.start()
         if self._online is not None:
             self._online.begin()
-        self.get_logger().info(f"active; waiting for a command on {self._command.topic}")
+        topic = self._command.topic
+        self.get_logger().info(f"active; waiting for a command on {topic}" if topic else "active; it takes no command")
         if self._loop.tripped:
             self.get_logger().warning("still tripped: call ~/rearm")
 

@@ -96,7 +96,8 @@ def await_start(deployment: Deployment, operator: Operator, ended: Callable[[], 
 
     def ready() -> bool:
         deployment.check()
-        return ended() or (operator.active() and operator.ready() and operator.watch())
+        listens = deployment.manifest.command.kind == "none" or operator.ready()
+        return ended() or (operator.active() and listens and operator.watch())
 
     if not wait_until(ready, START_WAIT_S, period=0.1):
         raise ProcessFailedError(mismatch("policy node", "not active", f"active within {START_WAIT_S:g} s"))

@@ -176,6 +176,24 @@ def test_a_directory_that_is_no_run_is_neither_evaluated_nor_exported_nor_report
     assert not (tmp_path / "a.onnx").exists()
 
 
+@pytest.mark.parametrize(
+    ("task", "complaint"),
+    [
+        ("Pendulum-v1", "found no MuJoCo model, expected a robot, or a Gymnasium MuJoCo task"),
+        ("InvertedPendulum-v5", "found another at 'slider', expected torque motors on hinges"),
+        ("Ant-v5", "found contact forces, height and velocity of a free base"),
+    ],
+)
+def test_a_gymnasium_task_without_a_robot_that_could_be_built_is_not_exported(
+    call, refused: Refused, tmp_path: Path, task: str, complaint: str
+) -> None:
+    pytest.importorskip("mujoco")
+    words = ("--steps", "60", "--final-eval-episodes", "1", "--task-option", "max_episode_steps=20", "--out", "run")
+    assert call("train", task, *words, "--set", "warmup_steps=40").returncode == 0
+    assert complaint in refused("export", "run", "--out", "a.onnx")
+    assert not (tmp_path / "a.onnx").exists()
+
+
 @pytest.mark.ros
 def test_a_rate_that_is_no_multiple_of_the_policys_is_refused(refused: Refused, policy_file: Path) -> None:
     pytest.importorskip("rclpy")

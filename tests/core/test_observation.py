@@ -9,7 +9,7 @@ from core.robots import POINT, TERMS, two_joint_interface, two_joint_robot
 
 from ddpg_robot.errors import ObservationError
 from ddpg_robot.kinematics import ChainKinematics, in_heading_frame
-from ddpg_robot.observation import ObservationBuilder, observation_spec
+from ddpg_robot.observation import ObservationBuilder, joint_term, observation_spec
 from ddpg_robot.spec import ChainLink, KinematicChain, ObservationSpec, TermSpec
 from ddpg_robot.state import Command, RobotState
 
@@ -66,6 +66,42 @@ def test_jacobian_is_the_derivative_of_the_tip_for_any_axes():
             kinematics.update(q + sign * step * np.eye(5)[i])
             tips.append(kinematics.tip.copy())
         assert jacobian[i] == pytest.approx((tips[0] - tips[1]) / (2 * step), abs=1e-8)
+
+
+def test_a_term_of_named_joints_is_theirs_in_that_order_passive_ones_among_them():
+    robot = dataclasses.replace(two_joint_robot(), passive_joints=("slide",))
+    terms = (
+        joint_term("joint_position", ("slide", "elbow")),
+        joint_term("joint_velocity_clipped", ("elbow", "slide", "shoulder")),
+        joint_term("joint_cosine", ("shoulder",)),
+        joint_term("joint_sine", ("shoulder",)),
+    )
+    builder = ObservationBuilder(robot, ObservationSpec(terms), POINT)
+    state = RobotState.of(robot)
+    state.position[:], state.velocity[:] = (0.5, -0.25), (1.0, -12.0)
+    state.measured[:, 2] = 7.0, 11.0
+    builder.build(state, Command(3), np.zeros(2))
+    assert builder.flat() == pytest.approx([7.0, -0.25, -10.0, 10.0, 1.0, math.cos(0.5), math.sin(0.5)])
+
+
+def test_a_term_of_joints_that_the_robot_does_not_have_or_that_is_not_of_joints_is_refused():
+    robot = two_joint_robot()
+    for term, complaint in (
+        (joint_term("joint_position", ("elbow", "slide")), "found joints slide, expected the robot's joints"),
+        (TermSpec("last_effort", 1, "N*m", ("elbow",)), "named joints: found 'last_effort'"),
+        (TermSpec("joint_position", 2, "rad or m", ("elbow",)), "found 2 x rad or m, expected 1 x rad or m"),
+    ):
+        with pytest.raises(ObservationError, match=complaint):
+            ObservationBuilder(robot, ObservationSpec((term,)), POINT)
+
+
+def test_how_far_a_planar_tip_is_beyond_its_target():
+    robot = two_joint_robot()
+    builder = ObservationBuilder(robot, observation_spec(("command_xy", "overshoot_xy"), robot, POINT), POINT)
+    command = Command(3)
+    command.values[:] = 0.5, 0.1, 0.9
+    builder.build(RobotState(2), command, np.zeros(2))  # stretched along x: the tip is at 0.75 m
+    assert builder.flat() == pytest.approx([0.5, 0.1, 0.25, -0.1])
 
 
 def test_unknown_term_lists_the_known_ones():

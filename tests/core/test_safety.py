@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -202,3 +203,13 @@ def test_no_input_makes_the_output_leave_the_joint_limits():
 def test_settings_that_make_no_sense_are_refused(setting):
     with pytest.raises(ConfigError, match=setting):
         SafetyLimits(**{setting: -1.0})
+
+
+def test_a_passive_joint_that_is_not_finite_trips():
+    robot = dataclasses.replace(two_joint_robot(), passive_joints=("slide",))
+    safety, measured = SafetyFilter(robot, SafetyLimits(), TICK), RobotState.of(robot)
+    assert not safety.step(NO_EFFORT, measured, 0.0).tripped
+    measured.passive[1] = math.nan
+    verdict = safety.step(NO_EFFORT, measured, 0.0)
+    assert verdict.reason is TripReason.NOT_FINITE
+    assert verdict.detail == "passive joints are at [[0.0], [nan]]"

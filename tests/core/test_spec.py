@@ -9,13 +9,40 @@ import pytest
 from core.robots import two_joint_interface, two_joint_robot
 
 from ddpg_robot.errors import SpecError
-from ddpg_robot.spec import ControlSpec, JointSpec, PolicyInterface, RobotSpec, from_dict, to_dict
+from ddpg_robot.spec import (
+    CommandSpec,
+    ControlSpec,
+    JointSpec,
+    ObservationSpec,
+    PolicyInterface,
+    RobotSpec,
+    TermSpec,
+    from_dict,
+    to_dict,
+)
 
 
 @pytest.mark.parametrize("mode", ["effort", "pd"])
 def test_interface_survives_json_exactly(mode):
     interface = two_joint_interface(mode)
     assert from_dict(PolicyInterface, json.loads(json.dumps(to_dict(interface)))) == interface
+
+
+def test_fields_that_came_later_are_left_out_where_they_hold_nothing_and_survive_where_they_do():
+    interface = two_joint_interface()
+    text = json.dumps(to_dict(interface))
+    assert "passive_joints" not in text
+    assert text.count('"joints"') == 1  # of the robot, none of a term
+    robot = dataclasses.replace(interface.robot, passive_joints=("slide",))
+    terms = ObservationSpec((TermSpec("joint_position", 1, "rad or m", ("slide",)),))
+    nothing = CommandSpec("none", "", 0, "", (), ())
+    other = PolicyInterface(robot, interface.control, terms, nothing)
+    assert from_dict(PolicyInterface, json.loads(json.dumps(to_dict(other)))) == other
+
+
+def test_a_passive_joint_needs_a_name_of_its_own():
+    with pytest.raises(SpecError, match="unique names"):
+        dataclasses.replace(two_joint_robot(), passive_joints=("elbow",))
 
 
 def test_unknown_key_is_named_with_the_valid_ones():

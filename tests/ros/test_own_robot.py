@@ -78,7 +78,7 @@ def test_a_policy_trained_on_a_task_file_moves_its_robot_over_dds(robot: Path) -
     policy = robot.parent / "three.onnx"
     manifest = read_manifest(policy)
     with pytest.raises(ConfigError, match="task file"):
-        model_of(manifest)  # which robot it is, nobody guesses
+        model_of(manifest.robot, manifest.training.robot_file is not None)  # which robot it is, nobody guesses
     plant = {"model": str(robot)}
     with (
         Deployment(policy, plant_parameters=plant, policy_parameters=PATIENT) as deployment,

@@ -101,10 +101,10 @@ def test_velocity_of_the_base_is_told_in_the_frame_of_its_heading() -> None:
 
 
 def test_a_robot_without_a_shipped_model_is_refused_with_what_to_do(manifest: PolicyManifest) -> None:
-    assert model_of(manifest).stem == "arm_reach"
+    assert model_of(manifest.robot).stem == "arm_reach"
     joints = tuple(dataclasses.replace(joint, name=f"other_{joint.name}") for joint in manifest.robot.joints)
     with pytest.raises(ConfigError, match="parameter model"):
-        model_of(dataclasses.replace(manifest, robot=dataclasses.replace(manifest.robot, joints=joints, chain=None)))
+        model_of(dataclasses.replace(manifest.robot, joints=joints, chain=None))
 
 
 def test_a_pose_with_an_unknown_joint_is_refused() -> None:

@@ -121,7 +121,7 @@ def record(messages: Sequence[JointMessage], robot: RobotSpec) -> Recording:
 
 def names_finding(messages: Sequence[JointMessage], robot: RobotSpec) -> Finding:
     """Whether the policy's joints are there by name."""
-    check, wanted = "joint names", f"the policy's {quoted(robot.joint_names)}"
+    check, wanted = "joint names", f"the policy's {quoted(robot.measured_joints)}"
     kinds = dict.fromkeys(message.names for message in messages)
     ours = [names for names in kinds if set(names) & set(robot.joint_names)]
     if not ours:
@@ -131,16 +131,16 @@ def names_finding(messages: Sequence[JointMessage], robot: RobotSpec) -> Finding
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             return fail(check, f"{quoted(twice)} more than once in a message", "each joint once")
-        missing = [joint for joint in robot.joint_names if joint not in names]
+        missing = [joint for joint in robot.measured_joints if joint not in names]
         if missing:
             hint = "One message must carry all joints of the policy"
             return fail(check, f"no {quoted(missing)} among {quoted(names)}", wanted, hint)
-    extra = sorted({name for names in kinds for name in names} - set(robot.joint_names))
+    extra = sorted({name for names in kinds for name in names} - set(robot.measured_joints))
     if extra:
         hint = "Set extra_joints to 'ignore' at policy_node and effort_guard if they are another device's"
-        return warning(check, f"all {robot.n_joints}, and unknown {quoted(extra)}", "no others", hint)
-    order = "in the policy's order" if tuple(ours[0]) == robot.joint_names else "in another order (mapped by name)"
-    return ok(check, f"all {robot.n_joints}, {order}")
+        return warning(check, f"all {len(robot.measured_joints)}, and unknown {quoted(extra)}", "no others", hint)
+    order = "in the policy's order" if tuple(ours[0]) == robot.measured_joints else "in another order (mapped by name)"
+    return ok(check, f"all {len(robot.measured_joints)}, {order}")
 
 
 def two_speakers(messages: Sequence[JointMessage], publishers: int) -> Finding | None:

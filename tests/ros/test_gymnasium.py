@@ -1,0 +1,136 @@
+"""Gymnasium tasks by id alone, the whole way: train, export, plant, guard and policy node over real DDS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+pytest.importorskip("mcap")
+
+from ros.robot import WAIT_S
+from std_msgs.msg import Float64MultiArray
+
+from ddpg_robot.cli.commands import over_ros
+from ddpg_robot.cli.sources import actor_of
+from ddpg_robot.learn.config import TrainConfig
+from ddpg_robot.learn.evaluate import evaluate
+from ddpg_robot.learn.trainer import train
+from ddpg_robot.policy import OnnxPolicy, read_manifest
+from ddpg_robot.recording import Recording
+from ddpg_robot.replay import replay
+from ddpg_robot_export.exporter import export_run
+from ddpg_robot_ros.console import Operator
+from ddpg_robot_ros.models import model_of
+from ddpg_robot_ros.plant import Plant
+from ddpg_robot_ros.processes import Deployment, wait_until
+from ddpg_robot_ros.transport import COMMAND_QOS
+from ddpg_robot_sim.gymnasium_robot import robot_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Gymnasium's about its own models
+PERIODS = 30
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Task -> policy file of a training of a few steps, in episodes of `PERIODS` steps."""
+    folder, files = tmp_path_factory.mktemp("gymnasium"), {}
+    for task in ("HalfCheetah-v5", "Reacher-v5"):
+        settings = {"warmup_steps": 60, "batch_size": 32}
+        kwargs = {"max_episode_steps": PERIODS}
+        config = TrainConfig(
+            task=task,
+            task_kwargs=kwargs,
+            steps=200,
+            out=folder / task,
+            overrides=settings,
+            eval_every=200,
+            eval_episodes=1,
+            final_eval_episodes=1,
+        )
+        run = train(config)
+        files[task] = folder / f"{task}.onnx"
+        export_run(run, files[task], samples=400, robot_of=robot_of)
+    return files
+
+
+@pytest.mark.parametrize("task", ["HalfCheetah-v5", "Reacher-v5"])
+def test_an_episode_over_ros_is_worth_what_it_is_in_process(policies: dict[str, Path], task: str) -> None:
+    act, found, kwargs = actor_of(str(policies[task]), None, {"max_episode_steps": PERIODS})
+    assert found == task
+    here = evaluate(act, task, kwargs, episodes=2, seed=5)
+    there = over_ros(policies[task], task, kwargs, here, 0.0, None)
+    for one, other in zip(here["per_episode"], there["per_episode"]):
+        assert other["length"] == one["length"] == PERIODS
+        assert other["seed"] == one["seed"]
+        assert other["return"] == pytest.approx(one["return"], rel=2e-3, abs=1e-2)
+    assert there["return_mean"] == pytest.approx(here["return_mean"], rel=2e-3, abs=1e-2)
+
+
+def test_a_deployed_cheetah_moves_under_torques_within_its_gears(policies: dict[str, Path], tmp_path: Path) -> None:
+    """In real time, by itself: the policy takes no command. Its recording replays bit for bit, passive joints and all."""
+    manifest = read_manifest(policies["HalfCheetah-v5"])
+    limits = np.array([joint.effort_limit for joint in manifest.robot.joints])
+    efforts: list[np.ndarray] = []
+    patient = {"state_timeout_periods": 100.0, "stall_periods": 100.0, "guard_timeout_periods": 100.0}
+    deployment = Deployment(policies["HalfCheetah-v5"], policy_parameters=patient, record=tmp_path)
+    with deployment, Operator(manifest.robot) as operator:
+        operator.node.create_subscription(
+            Float64MultiArray, "effort_controller/commands", lambda m: efforts.append(np.array(m.data)), COMMAND_QOS
+        )
+        assert wait_until(operator.watch, WAIT_S)
+        assert operator.state.measured.shape == (2, 9)
+        first = operator.state.measured.copy()
+
+        def moved() -> bool:
+            deployment.check()
+            operator.watch()
+            return bool(len(efforts) > 20 and (np.abs(operator.state.measured - first)[0] > 0.02).sum() >= 5)
+
+        assert wait_until(moved, WAIT_S)
+        assert not operator.trip()
+    sent = np.abs(efforts)
+    assert (sent <= limits).all()
+    assert (sent.max(axis=0) > 1.0).any()  # N·m: an action of Gymnasium's is at most 1
+    (path,) = tmp_path.glob("*.mcap")
+    with Recording(path) as recording:
+        report = replay(OnnxPolicy.open(policies["HalfCheetah-v5"]), recording, 0.0)
+    assert report.equal, report
+    assert report.in_control > 20
+
+
+def test_the_plant_exerts_gear_times_ctrl_and_moves_as_the_task_does(policies: dict[str, Path]) -> None:
+    robot = read_manifest(policies["HalfCheetah-v5"]).robot
+    plant = Plant(model_of(robot), passive_joints=robot.passive_joints)
+    env = gymnasium.make("HalfCheetah-v5").unwrapped
+    env.reset(seed=3)
+    names = [env.model.joint(j).name for j in range(env.model.njnt)]
+    plant.place(names, env.data.qpos, env.data.qvel)
+    gear, rng = env.model.actuator_gear[:, 0], np.random.default_rng(3)
+    for _ in range(20):
+        action = rng.uniform(-1.0, 1.0, env.model.nu)
+        plant.command(gear * action)
+        plant.advance(env.dt)
+        env.step(action)
+        assert plant.applied == pytest.approx(gear * action)
+    plant.measure()
+    order = [plant.measured_joints.index(name) for name in names]
+    assert plant.measured.measured[:, order] == pytest.approx(np.stack([env.data.qpos, env.data.qvel]), abs=1e-6)
+
+
+def test_a_planar_walker_hangs_still_until_the_first_command() -> None:
+    env = gymnasium.make("Walker2d-v5")
+    robot = robot_of(env).interface.robot
+    assert model_of(robot).stem == "walker2d_v5"  # not the walker of version 4, whose feet slip
+    plant = Plant(model_of(robot), passive_joints=robot.passive_joints)
+    before = plant.position.copy()
+    plant.advance(2.0)
+    plant.measure()
+    assert plant.time == pytest.approx(2.0)
+    assert (plant.position == before).all()
+    assert not plant.measured.measured[1].any()
+    plant.command(np.zeros(6))
+    plant.advance(2.0)
+    assert np.abs(plant.position - before).max() > 0.1

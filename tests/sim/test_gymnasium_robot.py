@@ -1,0 +1,118 @@
+"""Gymnasium's robots: the terms are the task's own observation, efforts come from the gears, and what no robot has is refused."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+
+from ddpg_robot.errors import ConfigError
+from ddpg_robot.observation import ObservationBuilder
+from ddpg_robot.spec import UNBOUNDED, PolicyInterface, from_dict, to_dict
+from ddpg_robot.state import Command, RobotState
+from ddpg_robot_sim.gymnasium_judge import GymnasiumJudge
+from ddpg_robot_sim.gymnasium_robot import difference, read_state, robot_of, target_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Gymnasium's about its own models
+
+ROBOTS = {
+    "HalfCheetah-v5": (0.05, [120, 90, 60, 120, 60, 30]),
+    "Hopper-v5": (0.008, [200, 200, 200]),
+    "Walker2d-v5": (0.008, [100] * 6),
+    "Swimmer-v5": (0.04, [150, 150]),
+    "Reacher-v5": (0.02, [200, 200]),
+}
+"""Id -> control period, s, and effort limits, N·m: gear times ctrlrange, as its model says."""
+REFUSED = {
+    "Ant-v5": "contact forces, height and velocity of a free base",
+    "Humanoid-v5": "contact forces, inertias, velocities of every body, height and velocity of a free base",
+    "Pusher-v5": "where an object is, which the robot does not measure",
+    "Reacher-v4": "11 numbers of another kind",
+    "InvertedPendulum-v5": "another at 'slider', expected torque motors on hinges",
+    "Pendulum-v1": "no MuJoCo model",
+    "CartPole-v1": "no MuJoCo model",
+}
+
+
+@pytest.mark.parametrize("task", ROBOTS)
+def test_on_random_states_the_terms_are_the_observation_bit_for_bit(task):
+    env = gymnasium.make(task)
+    robot = robot_of(env)
+    assert difference(env.unwrapped, robot, samples=300) == 0.0
+    assert robot.interface.observation.size == env.observation_space.shape[0]
+
+
+@pytest.mark.parametrize("task", ROBOTS)
+def test_in_an_episode_the_terms_are_the_observation(task):
+    env = gymnasium.make(task)
+    robot = robot_of(env)
+    interface, model, data = robot.interface, env.unwrapped.model, env.unwrapped.data
+    builder = ObservationBuilder(interface.robot, interface.observation, interface.command)
+    state, command, moved = RobotState.of(interface.robot), Command(interface.command.size), 0.0
+    env.reset(seed=4)
+    env.action_space.seed(4)
+    target_of(model, data, robot.layout, command)
+    for _ in range(100):
+        observation, _, terminated, _, _ = env.step(env.action_space.sample())
+        read_state(model, data, interface.robot, state)
+        builder.build(state, command, np.zeros(interface.robot.n_joints))
+        # Gymnasium's Reacher takes the tip from the last stage of its integrator, not from where the joints are now.
+        assert builder.flat() == pytest.approx(
+            observation.astype(np.float32), abs=5e-3 if task == "Reacher-v5" else 0.0
+        )
+        moved = max(moved, np.abs(state.velocity).max())
+        if terminated:
+            env.reset()
+    assert moved > 0.1
+
+
+@pytest.mark.parametrize("task", ROBOTS)
+def test_torque_is_gear_times_ctrl_and_nothing_else_is_bounded(task):
+    period, limits = ROBOTS[task]
+    env = gymnasium.make(task)
+    robot = robot_of(env)
+    offset, scale = robot.action_scaling
+    joints = robot.interface.robot.joints
+    assert robot.interface.control.period == pytest.approx(period)
+    assert [joint.effort_limit for joint in joints] == pytest.approx(limits)
+    assert not offset.any()
+    assert (scale * env.action_space.high).tolist() == pytest.approx(limits)
+    assert all(joint.velocity_limit == joint.position_upper == -joint.position_lower == UNBOUNDED for joint in joints)
+    assert from_dict(PolicyInterface, to_dict(robot.interface)) == robot.interface
+
+
+@pytest.mark.parametrize("task", REFUSED)
+def test_what_no_robot_has_is_refused_in_one_line(task):
+    with pytest.raises(ConfigError) as refusal:
+        robot_of(gymnasium.make(task))
+    assert REFUSED[task] in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_observation_of_the_same_robot_is_found_too():
+    env = gymnasium.make("HalfCheetah-v5", exclude_current_positions_from_observation=False, frame_skip=2)
+    interface = robot_of(env).interface
+    assert interface.observation.terms[0].joints[:3] == interface.robot.passive_joints == ("rootx", "rootz", "rooty")
+    assert interface.control.period == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("task", ["HalfCheetah-v5", "Hopper-v5", "Reacher-v5"])
+def test_the_judge_gives_the_task_s_own_rewards_and_ends(task):
+    env, judge = gymnasium.make(task), GymnasiumJudge(gymnasium.make(task))
+    robot = robot_of(env)
+    interface, model, data = robot.interface, env.unwrapped.model, env.unwrapped.data
+    state = RobotState.of(interface.robot)
+    env.reset(seed=9)
+    env.action_space.seed(9)
+    start = judge.start(9)
+    read_state(model, data, interface.robot, state)
+    assert start.motion.tolist() == state.measured.tolist()
+    for _ in range(40):
+        action = env.action_space.sample()
+        _, reward, terminated, truncated, _ = env.step(action)
+        read_state(model, data, interface.robot, state)
+        judged, over = judge.step(state.measured.copy(), robot.action_scaling[1] * action)
+        assert judged == pytest.approx(reward, abs=1e-2 if task == "Reacher-v5" else 1e-6)
+        assert over == (terminated or truncated)
+        if over:
+            break
