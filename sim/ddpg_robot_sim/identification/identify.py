@@ -119,24 +119,28 @@ def identify(
     plants = Plants(model, np.array([joint.velocity_limit for joint in robot.joints]))
     parameters = parameters_of(model, plants.link_names, robot.joint_names, ranges)
     motion = read_motion(path, robot, namespace)
+    held_out = Shooting(model, motion, GAP_S, part=(FITTED_PART, 1.0))  # refuses, where it has to, before the work
     found = fit(model, plants, motion, parameters, HORIZON_S, (0.0, FITTED_PART), say)
-    gap = measure_gap(env, plants, motion, found)
+    gap = measure_gap(held_out, plants, found)
     env.close()
     return Identified(task, motion, ranges, found, gap, time.perf_counter() - began)
 
 
-def measure_gap(env: RobotTask, plants: Plants, motion: Motion, found: Fit) -> Gap:
-    """Simulates the part of a motion that was not fitted, with the model as it is and as it was fitted."""
-    shooting = Shooting(env.model, motion, GAP_S, part=(FITTED_PART, 1.0))
+def measure_gap(shooting: Shooting, plants: Plants, found: Fit) -> Gap:
+    """Simulates a motion with the model as it is and as it was fitted.
+
+    Args:
+        shooting: over a part of the motion that was not fitted.
+        plants: a copy of the model.
+        found: the fit.
+    """
     nominal = np.zeros(len(found.numbers))
-    simulated = [
+    before, after = (
         shooting.simulate(plants.become(found.parameters, numbers), delay_of(found.parameters, numbers))
         for numbers in (nominal, found.numbers)
-    ]
-    before, after = (np.sqrt(np.mean((one - shooting.measured) ** 2, axis=0)) for one in simulated)
-    return Gap(
-        GAP_S, shooting.count, before, after, shooting.time, shooting.segment, shooting.measured, tuple(simulated)
     )
+    rms = [np.sqrt(np.mean((one - shooting.measured) ** 2, axis=0)) for one in (before, after)]
+    return Gap(GAP_S, shooting.count, *rms, shooting.time, shooting.segment, shooting.measured, (before, after))
 
 
 def randomization_of(found: Fit, preset: str = "default") -> dict[str, Any]:

@@ -18,6 +18,7 @@ LONGEST_GAP_S = 0.05
 """Where states or efforts are missing for longer, nothing is fitted."""
 OTHER_CLOCK_S = 1.0
 """States and efforts so far apart are stamped by different clocks."""
+COLUMNS = ("stamp", "age", "time", "position", "velocity", "applied_effort")
 SHORTEST_S = 8.0
 """Seconds of motion without which nothing is fitted."""
 LEAST_SPAN_RAD, LEAST_SPEED = 0.1, 0.1
@@ -91,14 +92,15 @@ def _from_recording(path: Path, robot: RobotSpec) -> Motion:
             raise RecordingError(
                 mismatch(str(path), "a shadow recording, whose efforts went to nobody", "a deployment")
             )
-        blocks = list(recording.blocks())
-    if not blocks:
+        parts = [tuple(rows[name].copy() for name in COLUMNS) for rows in recording.blocks()]  # a tick has much more
+    if not parts:
         raise RecordingError(mismatch(str(path), "no ticks", f"at least {SHORTEST_S:g} s of them"))
-    rows = np.concatenate(blocks)
-    stamp, sent = rows["stamp"] - rows["stamp"][0], rows["time"] * 1e-9 - rows["stamp"][0]
+    stamp, age, sent_ns, position, velocity, effort = (np.concatenate(column) for column in zip(*parts))
+    begin = stamp[np.isfinite(stamp).argmax()]
+    stamp, sent = stamp - begin, sent_ns * 1e-9 - begin
     if np.median(np.abs(sent - stamp)) > OTHER_CLOCK_S:  # a plant in lockstep: its time is not the processor's
-        sent = stamp + rows["age"]
-    return _motion(path.name, robot, stamp, rows["position"], rows["velocity"], sent, rows["applied_effort"])
+        sent = stamp + age
+    return _motion(path.name, robot, stamp, position, velocity, sent, effort)
 
 
 def _from_bag(path: str | Path, robot: RobotSpec, namespace: str) -> Motion:
@@ -123,7 +125,7 @@ def _motion(
     """In the order of time, each state once, nothing that is not finite."""
     good = np.isfinite(time) & np.isfinite(position).all(axis=1) & np.isfinite(velocity).all(axis=1)
     time, position, velocity = time[good], position[good], velocity[good]
-    good = np.isfinite(effort).all(axis=1)
+    good = np.isfinite(sent) & np.isfinite(effort).all(axis=1)
     sent, effort = sent[good], effort[good]
     time, states = np.unique(time, return_index=True)
     sent, efforts = np.unique(sent, return_index=True)
