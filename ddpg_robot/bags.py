@@ -52,6 +52,8 @@ class Bag:
 
     states: Stream = field(default_factory=Stream)
     """Position and velocity ``(2, n)``, rad and rad/s."""
+    stamps: list[int] = field(default_factory=list)
+    """When each state was measured, as its header says, ns; in the order of `states`."""
     targets: Stream = field(default_factory=Stream)
     """Points that the policy accepts ``(3,)``, m."""
     efforts: Stream = field(default_factory=Stream)
@@ -81,35 +83,36 @@ def bag_files(path: str | Path) -> list[Path]:
     return files
 
 
-def read_bag(path: str | Path, robot: RobotSpec, command: CommandSpec, namespace: str = "") -> Bag:
+def read_bag(path: str | Path, robot: RobotSpec, command: CommandSpec | None, namespace: str = "") -> Bag:
     """Reads a bag.
 
     Args:
         path: directory of the bag, or one of its files.
         robot: the policy's robot; joints that it does not know are left out.
-        command: the policy's command.
+        command: the policy's command; None leaves targets alone, and a bag needs none.
         namespace: ROS namespace of the topics; needed when the bag holds several robots.
 
     Raises:
         RecordingError: the bag is damaged, foreign, or lacks one of the `TOPICS`. JointMappingError: the joints are others.
     """
-    if command.kind != "point" or robot.floating_base or robot.passive_joints:
+    if robot.floating_base or robot.passive_joints or (command is not None and command.kind != "point"):
         raise RecordingError(
             mismatch("policy", "commands or a base that plain bags are not read for", "an arm's policy")
         )
     bag = Bag()
     takers: dict[str, Taker] = {
         "joint_states": _state_taker(bag, robot),
-        "target": _target_taker(bag, command),
         "effort_controller/commands": _effort_taker(bag, robot),
     }
+    if command is not None:
+        takers["target"] = _target_taker(bag, command)
     names: dict[str, str] = {}
     kinds: dict[str, str] = {}
     for file in bag_files(path):
         for topic, kind, time_ns, data in _messages(file, bag):
             kinds[topic] = kind
             name = _known(topic, kind, namespace)
-            if name is None:
+            if name is None or name not in takers:
                 continue
             if names.setdefault(name, topic) != topic:
                 hint = "Choose a robot with --namespace"
@@ -122,10 +125,10 @@ def read_bag(path: str | Path, robot: RobotSpec, command: CommandSpec, namespace
                 takers[name](CdrReader(data), time_ns)
             except (ValueError, struct.error) as error:
                 raise RecordingError(mismatch(f"{file}: message on {topic}", error, f"a {kind} in CDR")) from None
-    missing = [name for name in TOPICS if name not in names]
+    missing = [name for name in TOPICS if name in takers and name not in names]
     if missing:
         found = f"no {', no '.join(missing)} among {', '.join(sorted(kinds)[:20]) or 'no messages'}"
-        expected = ", ".join(f"{name} ({kind})" for name, kind in TOPICS.items())
+        expected = ", ".join(f"{name} ({kind})" for name, kind in TOPICS.items() if name in takers)
         raise RecordingError(mismatch(str(path), found, expected))
     return bag
 
@@ -143,7 +146,7 @@ def _state_taker(bag: Bag, robot: RobotSpec) -> Taker:
     known: list[Any] = [None, None]  # names of the message before, and their order
 
     def take(reader: CdrReader, when: int) -> None:
-        reader.time()
+        stamp = round(reader.time() * 1e9)
         reader.string()
         names, position, velocity = reader.strings(), reader.doubles(), reader.doubles()
         if names != known[0]:
@@ -152,6 +155,7 @@ def _state_taker(bag: Bag, robot: RobotSpec) -> Taker:
             known[:] = names, joint_order(names, robot.joint_names, ignore_extra=True)
         check_sizes(names, position, velocity)
         bag.states.times.append(when)
+        bag.stamps.append(stamp)
         bag.states.values.append(np.stack([position, velocity])[:, known[1]])
 
     return take

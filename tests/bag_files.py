@@ -1,12 +1,16 @@
-"""Bags on disk as `ros2 bag record` leaves them, mcap and sqlite3."""
+"""Bags on disk as `ros2 bag record` leaves them, mcap and sqlite3, and the messages in them."""
 
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from mcap.writer import CompressionType, Writer
+
+from ddpg_robot.cdr import CDR_HEADER, cdr_string
 
 Message = tuple[str, str, int, bytes]  # topic, type, ns, serialized message
 
@@ -41,3 +45,29 @@ def sqlite_bag(path: Path, found: Iterable[Message]) -> Path:
             row = (topics[topic], time_ns, data)
             bag.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES(?, ?, ?)", row)
     return path
+
+
+def doubles(body: bytes, values, counted: bool = True) -> bytes:
+    if counted:
+        body += bytes(-len(body) % 4) + struct.pack("<I", len(values))
+    if len(values):
+        body += bytes(-len(body) % 8)
+    return body + np.asarray(values, "<f8").tobytes()
+
+
+def joint_state(names, position, velocity) -> bytes:
+    body = cdr_string(struct.pack("<iI", 1, 0), "")
+    body += bytes(-len(body) % 4) + struct.pack("<I", len(names))
+    for name in names:
+        body = cdr_string(body, name)
+    for values in (position, velocity, []):
+        body = doubles(body, values)
+    return CDR_HEADER + body
+
+
+def point(x: float, y: float, z: float, frame: str = "base") -> bytes:
+    return CDR_HEADER + doubles(cdr_string(struct.pack("<iI", 1, 0), frame), (x, y, z), counted=False)
+
+
+def effort(values) -> bytes:
+    return CDR_HEADER + doubles(struct.pack("<II", 0, 0), values)

@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from ddpg_robot.cli.arguments import Flag, OutDir, OutFile, Pairs, PolicyName, RunPath
 from ddpg_robot.cli.benchmarks import Benchmark
+from ddpg_robot.cli.identify import Identify
 from ddpg_robot.cli.live import Doctor, Top
 from ddpg_robot.cli.new_robot import NewRobot
 from ddpg_robot.cli.online import Learner, Versions
@@ -415,6 +416,7 @@ Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[Learner, subcommand("learner")],
     Annotated[Versions, subcommand("versions")],
     Annotated[Replay, subcommand("replay")],
+    Annotated[Identify, subcommand("identify")],
     Annotated[Plant, subcommand("plant")],
     Annotated[Top, subcommand("top")],
     Annotated[Doctor, subcommand("doctor")],

@@ -21,6 +21,7 @@ EXTRAS = {
     "export": ("onnx", "torch", "safetensors"),
     "ros": ("rclpy",),
     "bag": ("mcap",),
+    "fit": ("scipy",),
     "bench": ("stable_baselines3", "matplotlib"),
 }
 """Extra -> the modules that its sub-commands import."""

@@ -156,6 +156,7 @@ class RobotTask(gymnasium.Env):
         self.truth = RobotState(robot.n_joints, robot.floating_base)
         velocity_limit = np.array([joint.velocity_limit for joint in robot.joints])
         self._hardware = Hardware(self.model, self.data, velocity_limit, self._read)
+        draw(ranges, np.random.default_rng(0), self._hardware.links, robot.n_joints)  # refuses ranges of another robot
 
     def draw_robot(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Gives the model the robot of the next episode; for `reset`, after all other chance and before ``mj_forward``.

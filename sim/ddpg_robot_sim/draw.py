@@ -79,8 +79,9 @@ def draw(ranges: Randomization, np_random: np.random.Generator, links: int, join
     numbers = iter(np_random.random(sum(size or 1 for size in sizes.values())).tolist())
     values: dict[str, Any] = {}
     for name, size in sizes.items():
-        lower, upper = getattr(ranges, name)
-        several = tuple(min(lower + (upper - lower) * next(numbers), upper) for _ in range(size or 1))
+        several = tuple(
+            min(lower + (upper - lower) * next(numbers), upper) for lower, upper in ranges.of(name, size or 1)
+        )
         values[name] = several[0] if size is None else several
     return Draw(seed=int(np_random.integers(2**32)), **values)
 

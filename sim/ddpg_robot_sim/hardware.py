@@ -77,6 +77,11 @@ class Hardware:
         """Number of links with mass."""
         return len(self._links)
 
+    @property
+    def link_names(self) -> tuple[str, ...]:
+        """The links with mass, in the order of a draw."""
+        return tuple(self._model.body(i).name for i in self._links)
+
     def fit(self, draw: Draw) -> None:
         """Gives the model the physics of a draw; `start` does the rest once the robot has its pose.
 

@@ -6,10 +6,12 @@ Ranges are uniform; `draw` draws an episode's robot from them. docs/randomizatio
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from ddpg_robot.errors import ConfigError, SpecError, mismatch
@@ -89,15 +91,21 @@ class Randomization:
     push_impulse: Annotated[Range, Kind(0.0, 0.0, 1000.0)] = (0.0, 0.0)
     """Size of each push, N·s, on the model's body `payload`, in a direction of its own."""
 
+    each: dict[str, tuple[Range, ...]] | None = None
+    """Ranges of single links, joints or axes, by the name of a field, one for each; they take the place of the shared one."""
     curriculum: float = 0.0
     """Part of a training over which the ranges grow from the model's own values to the full ones; 0: full from the start."""
 
     def __post_init__(self) -> None:
         for name, kind in kinds().items():
-            value = getattr(self, name)
-            if not (len(value) == 2 and kind.lowest <= value[0] <= value[1] <= kind.highest):
-                expected = f"(lower, upper) with {kind.lowest:g} <= lower <= upper <= {kind.highest:g}"
-                raise ConfigError(mismatch(f"randomization {name}", value, expected))
+            _check(name, kind, getattr(self, name))
+        for name, ranges in (self.each or {}).items():
+            if name not in (several := [n for n, kind in kinds().items() if kind.per != "robot"]):
+                raise ConfigError(
+                    mismatch("randomization each", repr(name), "what links, joints or axes have", several)
+                )
+            for index, one in enumerate(ranges):
+                _check(f"each.{name}[{index}]", kinds()[name], one)
         if not 0 <= self.curriculum <= 1:
             raise ConfigError(mismatch("randomization curriculum", self.curriculum, "a part of a training, 0 to 1"))
 
@@ -111,12 +119,32 @@ class Randomization:
             raise ConfigError(mismatch("fraction of randomization", fraction, "0 to 1"))
         if fraction == 1:
             return self
-        ranges = {}
-        for name, kind in kinds().items():
-            if kind.nominal is not None:
-                lower, upper = getattr(self, name)
-                ranges[name] = tuple(kind.nominal + fraction * (bound - kind.nominal) for bound in (lower, upper))
-        return dataclasses.replace(self, **ranges)
+
+        def shrunk(one: Range, nominal: float) -> Range:
+            lower, upper = (nominal + fraction * (bound - nominal) for bound in one)
+            return lower, upper
+
+        nominal = {name: kind.nominal for name, kind in kinds().items() if kind.nominal is not None}
+        ranges = {name: shrunk(getattr(self, name), own) for name, own in nominal.items()}
+        each = {
+            name: tuple(shrunk(one, nominal[name]) for one in several) for name, several in (self.each or {}).items()
+        }
+        return dataclasses.replace(self, **ranges, each=each or None)
+
+    def of(self, name: str, size: int) -> tuple[Range, ...]:
+        """The ranges of a field's links, joints or axes ``(size)``.
+
+        Raises:
+            ConfigError: `each` has another number of them.
+        """
+        several = (self.each or {}).get(name)
+        if several is None:
+            return (getattr(self, name),) * size
+        if len(several) != size:
+            raise ConfigError(
+                mismatch(f"randomization each.{name}", f"{len(several)} ranges", f"{size} for this robot")
+            )
+        return several
 
     def at(self, progress: float) -> Randomization:
         """The ranges at this part, 0 to 1, of a training."""
@@ -125,14 +153,23 @@ class Randomization:
     @property
     def changes_nothing(self) -> bool:
         """True where every range is the model's own value."""
-        return all(getattr(self, n) == (k.nominal, k.nominal) for n, k in kinds().items() if k.nominal is not None)
+        return not self.each and all(
+            getattr(self, n) == (k.nominal, k.nominal) for n, k in kinds().items() if k.nominal is not None
+        )
+
+
+def _check(name: str, kind: Kind, value: Range) -> None:
+    if not (len(value) == 2 and kind.lowest <= value[0] <= value[1] <= kind.highest):
+        expected = f"(lower, upper) with {kind.lowest:g} <= lower <= upper <= {kind.highest:g}"
+        raise ConfigError(mismatch(f"randomization {name}", value, expected))
 
 
 def ranges_of(setting: str | Mapping[str, Any] | Randomization, presets: Mapping[str, Randomization]) -> Randomization:
     """What a task's setting means.
 
     Args:
-        setting: name of a preset; or fields of `Randomization`, with the key `preset` for those not given (`off` otherwise).
+        setting: name of a preset; a JSON file, as `ddpg-robot identify` writes it; or fields of `Randomization`, with the
+            key `preset` for those not given (`off` otherwise).
         presets: name -> ranges.
 
     Raises:
@@ -140,13 +177,23 @@ def ranges_of(setting: str | Mapping[str, Any] | Randomization, presets: Mapping
     """
     if isinstance(setting, Randomization):
         return setting
+    if isinstance(setting, str) and setting.endswith(".json"):
+        setting = _read(Path(setting))
     fields = dict(setting) if isinstance(setting, Mapping) else {"preset": setting}
     name = fields.pop("preset", "off")
     if not isinstance(name, str) or name not in presets:
-        expected = "a preset, or an object of ranges"
+        expected = "a preset, a .json file, or an object of ranges"
         raise ConfigError(mismatch("randomization", repr(name), expected, presets))
     base = dataclasses.asdict(presets[name])
     return decoded(Randomization, {**base, **fields})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        expected = "a JSON file of an object of ranges"
+        raise ConfigError(mismatch(f"randomization {path}", " ".join(str(error).split()), expected)) from None
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,10 +13,9 @@ import pytest
 
 pytest.importorskip("mcap")
 
-from bag_files import Message, mcap_bag, sqlite_bag
+from bag_files import Message, effort, joint_state, mcap_bag, point, sqlite_bag
 from recorded_session import HOME, record
 
-from ddpg_robot.cdr import CDR_HEADER, cdr_string
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.policy import OnnxPolicy, shipped_policy
 from ddpg_robot.safety import SafetyLimits
@@ -27,32 +25,6 @@ JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 STATE, POINT = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PointStamped"
 EFFORT = "std_msgs/msg/Float64MultiArray"
 START_NS = 1_700_000_000_000_000_000
-
-
-def doubles(body: bytes, values, counted: bool = True) -> bytes:
-    if counted:
-        body += bytes(-len(body) % 4) + struct.pack("<I", len(values))
-    if len(values):
-        body += bytes(-len(body) % 8)
-    return body + np.asarray(values, "<f8").tobytes()
-
-
-def joint_state(names, position, velocity) -> bytes:
-    body = cdr_string(struct.pack("<iI", 1, 0), "")
-    body += bytes(-len(body) % 4) + struct.pack("<I", len(names))
-    for name in names:
-        body = cdr_string(body, name)
-    for values in (position, velocity, []):
-        body = doubles(body, values)
-    return CDR_HEADER + body
-
-
-def point(x: float, y: float, z: float, frame: str = "base") -> bytes:
-    return CDR_HEADER + doubles(cdr_string(struct.pack("<iI", 1, 0), frame), (x, y, z), counted=False)
-
-
-def effort(values) -> bytes:
-    return CDR_HEADER + doubles(struct.pack("<II", 0, 0), values)
 
 
 def messages(names=JOINTS, prefix: str = "", offset: float = 0.0) -> Iterator[Message]:

@@ -535,12 +535,29 @@ def test_presets_stay_below_the_state_timeout_of_the_robot(name):
         ({"state_delay_ms": [0, 30], "state_jitter_ms": [0, 20]}, "found up to 50 ms, expected less than .* 40 ms"),
         ({"state_dropout": [0, 1]}, "state_dropout: .*upper <= 0.9"),
         ({"curriculum": 1.5}, "curriculum: found 1.5"),
+        ({"each": {"payload": [[0, 1]]}}, "each: found 'payload', expected what links, joints or axes have"),
+        ({"each": {"armature": [[1, 1]]}}, "each.armature: found 1 ranges, expected 7 for this robot"),
+        ({"each": {"armature": [[1, -1]]}}, r"each.armature\[0\]: found \(1.0, -1.0\)"),
+        ("nowhere.json", "randomization nowhere.json: found .*No such file.*expected a JSON file"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_in_one_line(setting, complaint):
     with pytest.raises(ConfigError, match=complaint) as caught:
         make(setting)
     assert "\n" not in str(caught.value)
+
+
+def test_single_joints_have_ranges_of_their_own_that_grow_with_the_curriculum(tmp_path):
+    each = {"motor_strength": [[0.5 + 0.1 * i, 0.55 + 0.1 * i] for i in range(7)]}
+    (tmp_path / "fitted.json").write_text(json.dumps({"each": each, "curriculum": 0.5}))
+    env = make(str(tmp_path / "fitted.json"))
+    drawn = env.reset(seed=1)[1]["randomization"]["motor_strength"]
+    assert all(low <= one <= high for one, (low, high) in zip(drawn, each["motor_strength"]))
+    env.training_progress = 0.25
+    half = env.reset(seed=1)[1]["randomization"]["motor_strength"]
+    assert np.allclose(half, 1 + (np.array(drawn) - 1) / 2)
+    assert not env.randomization.changes_nothing
+    assert ranges_of(dataclasses.asdict(env.randomization), PRESETS) == env.randomization
 
 
 @pytest.mark.parametrize(
