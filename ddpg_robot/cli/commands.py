@@ -21,6 +21,7 @@ from ddpg_robot.cli.online import Learner, Versions
 from ddpg_robot.cli.replay import Replay
 from ddpg_robot.cli.sources import actor_of, import_tasks, is_robot_task, need, policy_path, task_id
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
+from ddpg_robot.cli.transfer import Transfer
 from ddpg_robot.files import write_json
 
 
@@ -344,6 +345,7 @@ Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[Demo, subcommand("demo")],
     Annotated[Train, subcommand("train")],
     Annotated[Evaluate, subcommand("evaluate")],
+    Annotated[Transfer, subcommand("transfer")],
     Annotated[Export, subcommand("export")],
     Annotated[Inspect, subcommand("inspect")],
     Annotated[Verify, subcommand("verify")],
