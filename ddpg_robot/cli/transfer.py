@@ -18,6 +18,8 @@ from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
 from ddpg_robot.files import write_json, write_whole
 
 Result = dict[str, Any]
+Actor = tuple[Callable[[Any], Act], Result]
+"""What makes an actor of an open task, and the task's keyword arguments."""
 
 ROS_TARGETS = 5
 KEPT = 0.9
@@ -94,20 +96,21 @@ class Bench:
         self.act, self.task, self.kwargs = actor_of(source, task, {**options, "randomization": "off"})
 
     @contextmanager
-    def opened(self, ranges: Any) -> Iterator[Any]:
-        """The task with robots of these ranges."""
+    def opened(self, ranges: Any, kwargs: Result | None = None) -> Iterator[Any]:
+        """The task with robots of these ranges; `kwargs` where another policy needs other ones."""
         from ddpg_robot.learn.tasks import open_task
         from ddpg_robot_sim.changes import as_option
 
-        with open_task(self.task, {**self.kwargs, "randomization": as_option(ranges)}) as opened:
+        with open_task(self.task, {**(kwargs or self.kwargs), "randomization": as_option(ranges)}) as opened:
             yield opened
 
-    def run(self, ranges: Any, episodes: int, actor: Callable[[Any], Act] | None = None) -> Result:
-        """An evaluation on robots of these ranges; `actor` makes whoever acts of the open task, the policy by default."""
+    def run(self, ranges: Any, episodes: int, actor: Actor | None = None) -> Result:
+        """An evaluation on robots of these ranges; by default of the policy."""
         from ddpg_robot.learn.evaluate import evaluate_task
 
-        with self.opened(ranges) as opened:
-            act = self.act if actor is None else actor(opened)
+        make, kwargs = actor or (lambda _: self.act, self.kwargs)
+        with self.opened(ranges, kwargs) as opened:
+            act = make(opened)
             result = evaluate_task(act, opened, episodes, self.seed, episode_progress)
         return {name: value for name, value in result.items() if value is not None}
 
@@ -116,13 +119,13 @@ class Bench:
         from ddpg_robot_sim.changes import AXES, GRIDS, STRESS, changed, corner, stressed
         from ddpg_robot_sim.randomization import Randomization
 
-        actors: dict[str, Callable[[Any], Act] | None] = {"policy": None, "random": self._random}
+        actors: dict[str, Actor | None] = {"policy": None, "random": (self._random, self.kwargs)}
         with self.opened(Randomization()) as opened:
             if opened.has_teacher:
-                actors["reference"] = lambda task: lambda _: task.teacher_action()
+                actors["reference"] = (lambda task: lambda _: task.teacher_action(), self.kwargs)
         if beside is not None:
-            other, _, _ = actor_of(beside, self.task, {**self.kwargs, **_own(beside, self.task)})
-            actors["beside"] = lambda _: other
+            other, _, kwargs = actor_of(beside, self.task, {"randomization": "off"})
+            actors["beside"] = (lambda _: other, kwargs)  # its own gains, for one, on the same robots and targets
         robots = {"nominal": (Randomization(), episodes), "together": (stressed(), episodes)}
         if cell_episodes:
             ends = {"light, slippery, weak": corner(0), "heavy, stiff, strong": corner(1)}
@@ -193,12 +196,6 @@ def over_ros(policy: Path, measured: Result, robots: int) -> Result:
         episode_progress(robot + 1, robots)
     rate = float(np.mean([one["success_rate"] for one in found]))
     return {"success_rate": rate, "episodes": ROS_TARGETS * len(found), "robots": found}
-
-
-def _own(source: str, task: str) -> Result:
-    """What a policy file says of its task's options; nothing for a run, which has them anyway."""
-    _, _, kwargs = actor_of(source, task)
-    return {**kwargs, "randomization": "off"}
 
 
 def scores(stress: dict[str, dict[str, Result]]) -> dict[str, dict[str, float]]:
