@@ -24,9 +24,9 @@ class Loop:
     """Ticks per second."""
     seconds: float = 10.0
     """Duration of each measurement, s."""
-    conditions: Annotated[tuple[str, ...], arg(metavar="{guard,realtime,hog,realtime-hog,record,all} ...")] = ()
+    conditions: Annotated[tuple[str, ...], arg(metavar="{guard,realtime,hog,hogs,realtime-hogs,record,all} ...")] = ()
     """Also measure the policy node with the effort guard in between, with SCHED_FIFO, locked memory and a processor of its
-    own, with a busy process per core, with both, with the recorder on."""
+    own, beside a busy process, beside one per core, with SCHED_FIFO beside those, with the recorder on."""
     out: OutFile = None
     """Also write the figures to this JSON file."""
 

@@ -91,7 +91,7 @@ class DdpgConfig:
     """Adam's step size for the actor."""
     critic_lr: float = 1e-3
     """Adam's step size for the critic."""
-    lr_final_fraction: float = 0.1
+    lr_final_fraction: float = 0.3
     """Both step sizes fall geometrically over training to this fraction of themselves."""
     critic_weight_decay: float = 0.0
     """L2 weight decay of the critic."""
@@ -106,7 +106,7 @@ class DdpgConfig:
     """Exploration noise: Ornstein-Uhlenbeck or independent Gaussian."""
     noise_sigma: float = 0.1
     """Deviation of the noise's increments, in units of the [-1, 1] action box."""
-    noise_sigma_final: float = 0.02
+    noise_sigma_final: float = 0.05
     """The deviation falls (or rises) geometrically over training to this; linearly where one of them is 0."""
     noise_theta: float = 0.15
     """Ornstein-Uhlenbeck: pull towards zero per step."""

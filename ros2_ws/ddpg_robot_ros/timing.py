@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ class LoopTiming:
         return {column: percentiles(newest[:, i]) for i, column in enumerate(COLUMNS)}
 
     def save(self, path: str | Path, **extra: Any) -> None:
-        """Writes all kept rows and extra numbers as ``.npz``."""
+        """Writes all kept rows, extra numbers and ``ended`` (now, monotonic s: call it at the loop's end) as ``.npz``."""
         columns = dict(zip(COLUMNS, self.newest().T))
-        np.savez(path, **columns, **extra)
+        np.savez(path, **columns, ended=time.monotonic(), **extra)
 
 
 def percentiles(samples: np.ndarray) -> dict[str, float]:

@@ -61,8 +61,15 @@ class ArmReach(RobotTask):
     ``draw`` is a former episode's ``info["randomization"]``, whose robot comes again.
     """
 
-    agent_settings: ClassVar[dict[str, Any]] = {"gamma": 0.97, "n_step": 3, "smoothness": 0.1}
-    """What an agent should take over: the end is about millimetres and 1.3 s ahead, and torque that alternates ruins gears."""
+    agent_settings: ClassVar[dict[str, Any]] = {
+        "gamma": 0.97,
+        "n_step": 3,
+        "smoothness": 0.1,
+        "lr_final_fraction": 0.1,
+        "noise_sigma_final": 0.02,
+    }
+    """What an agent should take over: the end is 1.3 s ahead and about millimetres, which small steps and little noise show;
+    torque that alternates ruins gears."""
 
     def __init__(
         self,

@@ -50,9 +50,16 @@ START_SPEED = 0.3  # m/s and rad/s
 # standing pose.
 EFFORT_SCALE = np.full(12, 0.7)
 TARGET_RANGE = np.tile((0.3, 0.6, 0.6), 4)  # hip, thigh, calf
-# What an agent should take over: a second ahead at either rate; torque that alternates ruins gears; noise that legs bear;
-# a teacher whose word weighs more, to the end, where the actor has to know what a PD law knows.
-SHARED = {"smoothness": 0.05, "noise_sigma": 0.06, "teacher_weight": 5.0}
+# What an agent should take over: a second ahead at either rate; torque that alternates ruins gears; noise that legs bear,
+# and less of it and smaller steps in the end; a teacher whose word weighs more, to the end, where the actor has to know what
+# a PD law knows.
+SHARED = {
+    "smoothness": 0.05,
+    "noise_sigma": 0.06,
+    "noise_sigma_final": 0.02,
+    "lr_final_fraction": 0.1,
+    "teacher_weight": 5.0,
+}
 AGENT = {
     "effort": {**SHARED, "gamma": 0.99, "n_step": 5, "teacher_weight_final": 2.0},
     "pd": {**SHARED, "gamma": 0.98, "n_step": 3, "teacher_weight_final": 0.5},

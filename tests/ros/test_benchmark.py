@@ -18,6 +18,7 @@ from ddpg_robot.errors import ConfigError, RateError
 from ddpg_robot_ros.benchmark.conditions import NAMES, chosen, line, measure_conditions, refusal
 from ddpg_robot_ros.benchmark.guard_latency import added
 from ddpg_robot_ros.benchmark.loop import benchmark_loop
+from ddpg_robot_ros.benchmark.measure import figures
 from ddpg_robot_ros.benchmark.soak_result import result_of
 from ddpg_robot_ros.realtime import Realtime
 from ddpg_robot_ros.timing import COLUMNS, LoopTiming, percentiles
@@ -154,6 +155,18 @@ def test_timing_keeps_the_newest_rows_in_order(tmp_path: Path) -> None:
     with np.load(tmp_path / "timing.npz") as data:
         assert data["lateness"].tolist() == [2.0, 3.0, 4.0, 5.0]
         assert set(COLUMNS) < set(data)
+
+
+def test_figures_are_of_the_window_and_not_of_the_loops_end(tmp_path: Path) -> None:
+    timing, path = LoopTiming(), tmp_path / "timing.npz"
+    for lateness in (0.0, 0.0, 0.25, 0.0, 0.0, 0.35):  # at 10 Hz: the last ticks missed 3 deadlines, the third 2
+        timing.add(lateness, 0.0, float("nan"), float("nan"))
+    timing.save(path)
+    with np.load(path) as data:
+        ended = float(data["ended"])
+    result = figures(path, 10.0, (ended - 0.95, ended - 0.45), 0.0)
+    assert (result["ticks"], result["lost"]) == (3, 2)
+    assert result["lateness"]["max"] == 0.25
 
 
 def test_percentiles_leave_out_what_was_not_measured() -> None:

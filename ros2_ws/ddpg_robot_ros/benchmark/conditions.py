@@ -18,8 +18,9 @@ from ddpg_robot_ros.realtime import Realtime
 NAMES = {
     "guard": "effort guard in between",
     "realtime": "SCHED_FIFO, locked, pinned",
-    "hog": "a busy process per core",
-    "realtime-hog": "SCHED_FIFO beside them",
+    "hog": "a busy process",
+    "hogs": "a busy process per core",
+    "realtime-hogs": "SCHED_FIFO beside them",
     "record": "recorder on",
 }
 ALL = "all"
@@ -58,7 +59,7 @@ def setting(name: str) -> Setting:
     return Setting(
         guard=name == "guard",
         realtime=alone if name.startswith("realtime") else Realtime(),
-        hog=name.endswith("hog"),
+        hogs=len(os.sched_getaffinity(0)) if name.endswith("hogs") else int(name == "hog"),
         record=name == "record",
     )
 

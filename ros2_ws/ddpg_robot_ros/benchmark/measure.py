@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,8 +48,8 @@ class Setting:
     """The effort guard stands in between."""
     realtime: Realtime = ORDINARY
     """Of the loop's thread; the bare loop's has the same processors and a priority one higher."""
-    hog: bool = False
-    """One process per processor does nothing but compute."""
+    hogs: int = 0
+    """Processes that do nothing but compute."""
     record: bool = False
     """The node records every tick, into a temporary directory."""
     yardstick: bool = False
@@ -109,8 +108,7 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
         with deployment, Operator(deployment.manifest.robot) as operator:
             await_start(deployment, operator)
             guard = _listen(operator, deployment, min(seconds, LATENCY_S)) if setting.guard else None
-            hogs = len(os.sched_getaffinity(0)) if setting.hog else 0
-            for _ in range(hogs):
+            for _ in range(setting.hogs):
                 start("hog", ["-c", HOG])
             bare = "ddpg_robot_ros.benchmark.bare_loop"
             floor = start("bare loop", ["-m", bare, str(rate), str(floor_log), _floor_settings(setting)])
@@ -119,14 +117,14 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
             if guard is not None:
                 measured["guard"] = deployment.nodes["effort_guard"]
             windows = {key: _Window.open(process) for key, process in measured.items()}
-            stolen = stolen_seconds()
+            began, stolen = time.monotonic(), stolen_seconds()
             drive(operator, deployment, seconds)
-            stolen = stolen_seconds() - stolen
+            window, stolen = (began, time.monotonic()), stolen_seconds() - stolen
             cpu = {key: window.percent() for key, window in windows.items()}
             floor.end()
             tripped = bool(operator.trip())
-        rows = round(seconds * rate)
-        result = {"loop": figures(log, rate, rows, cpu["loop"]), "floor": figures(floor_log, rate, rows, cpu["floor"])}
+        logs = {"loop": log, "floor": floor_log}
+        result = {key: figures(path, rate, window, cpu[key]) for key, path in logs.items()}
         result["loop"]["stolen_percent"] = 100 * stolen / seconds
         result["loop"]["tripped"] = tripped
         if guard is not None:
@@ -171,18 +169,26 @@ def drive(operator: Operator, deployment: Deployment, seconds: float, each: Call
         each()
 
 
-def figures(log: Path, rate: float, rows: int, cpu_percent: float) -> dict[str, Any]:
-    """Ticks, lost ticks, percentiles of the last `rows` rows of a timing log."""
+def figures(log: Path, rate: float, window: tuple[float, float], cpu_percent: float) -> dict[str, Any]:
+    """Ticks, lost ticks, percentiles of a timing log within a window (from, to; monotonic s)."""
     with np.load(log) as data:
-        columns = {column: data[column][-rows:] for column in COLUMNS}
+        rows = {column: data[column] for column in COLUMNS}
+        # Backwards from the end, for the ring forgets the beginning. The ends of the loops themselves are left out: a bare
+        # loop at real-time priority that writes its file holds up everybody on its processor.
+        at = data["ended"] - np.cumsum(1 + missed(rows["lateness"], rate)[::-1])[::-1] / rate
+    columns = {column: samples[(window[0] <= at) & (at < window[1])] for column, samples in rows.items()}
     return {**counts(columns["lateness"], rate), "cpu_percent": cpu_percent, **summary(columns)}
 
 
 def counts(lateness: np.ndarray, rate: float) -> dict[str, Any]:
     """Ticks and lost ticks, also in %."""
-    # A tick that starts a whole period late has missed the deadlines in between.
-    lost = int(np.floor(lateness * rate + 1e-9).clip(min=0).sum())
+    lost = int(missed(lateness, rate).sum())
     return {"ticks": len(lateness), "lost": lost, "lost_percent": 100 * lost / max(1, len(lateness) + lost)}
+
+
+def missed(lateness: np.ndarray, rate: float) -> np.ndarray:
+    """Deadlines that passed before each tick: one that starts a whole period late has missed those in between."""
+    return np.floor(lateness * rate + 1e-9).clip(min=0)
 
 
 def summary(columns: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
