@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ddpg_robot.cli.transfer import failing, scores
+from ddpg_robot.cli.transfer import Bench, failing, scores
 from ddpg_robot.report.transfer import heat_map, transfer_page
+from ddpg_robot_sim.changes import stressed
 
 
 def test_a_shipped_policy_is_measured_beside_another_a_reference_and_chance(call, tmp_path: Path) -> None:
@@ -27,6 +28,12 @@ def test_a_shipped_policy_is_measured_beside_another_a_reference_and_chance(call
     page = (tmp_path / "found" / "transfer.html").read_text()
     assert "beside it: arm_reach" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("name", ["arm_reach_robust", "arm_reach_pd_robust"])
+def test_a_robust_policy_reaches_its_targets_under_the_whole_stress(name: str) -> None:
+    result = Bench(name, None, {}, seed=100).run(stressed(), episodes=5)
+    assert result["success_rate"] >= 0.8
 
 
 @pytest.mark.parametrize("words", [("--episodes", 0), ("--task", "Pendulum-v1"), ("--task-option", "wind=1")])
