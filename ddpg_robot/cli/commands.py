@@ -33,6 +33,7 @@ from ddpg_robot.cli.sources import (
     task_of,
 )
 from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
+from ddpg_robot.cli.transfer import Transfer
 from ddpg_robot.files import write_json
 
 
@@ -191,7 +192,8 @@ def over_ros(
     else:
         run: Callable[..., dict[str, Any]] = run_walk
         if read_manifest(policy).command.kind == "point":
-            run = partial(run_trial, model=model_for(policy, robot))
+            model = model_for(policy, robot)
+            run = partial(run_trial, plant_parameters={} if model is None else {"model": model})
         result = run(policy, np.array([row["target"] for row in rows]), hold_s=hold, progress=progress)
     # A virtual machine whose host gives its processors to others delays the robot's state; a policy that stops for that is right.
     result["stolen_percent"] = 100 * (stolen_seconds() - stolen) / (time.monotonic() - began)
@@ -409,6 +411,7 @@ Command = Union[  # noqa: UP007 - tyro reads the annotations
     Annotated[NewRobot, subcommand("new-robot")],
     Annotated[Train, subcommand("train")],
     Annotated[Evaluate, subcommand("evaluate")],
+    Annotated[Transfer, subcommand("transfer")],
     Annotated[Export, subcommand("export")],
     Annotated[Inspect, subcommand("inspect")],
     Annotated[Verify, subcommand("verify")],

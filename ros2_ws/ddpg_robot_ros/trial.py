@@ -38,7 +38,7 @@ def run_trial(
     rate: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     policy_parameters: Mapping[str, Any] | None = None,
-    model: str | None = None,
+    plant_parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Deploys plant, guard and policy in a ROS domain of their own and asks for one target after the other.
 
@@ -52,7 +52,7 @@ def run_trial(
         rate: ticks per second; None as trained.
         progress: called with (finished targets, all targets).
         policy_parameters: further ROS parameters of the policy node.
-        model: what the plant simulates, a file; None for the shipped model of the policy's robot.
+        plant_parameters: of the plant: a draw, or the model of a robot of one's own.
 
     Returns:
         success_rate, within_5cm_rate, within_1cm_rate, final_error_median_m, limit_hit_rate, return_mean and return_std
@@ -70,8 +70,8 @@ def run_trial(
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "timing.npz"
         parameters = {"timing_log": str(log), **(policy_parameters or {})}
-        plant = {} if model is None else {"model": model}
-        deployment = Deployment(policy, guard=guard, rate=rate, policy_parameters=parameters, plant_parameters=plant)
+        own = {"policy_parameters": parameters, "plant_parameters": plant_parameters}
+        deployment = Deployment(policy, guard=guard, rate=rate, **own)
         rows = []
         with deployment, Operator(deployment.manifest.robot) as operator:
             await_start(deployment, operator)

@@ -31,6 +31,7 @@ def run_walk(
     guard: bool = True,
     rate: float | None = None,
     policy_parameters: Mapping[str, Any] | None = None,
+    plant_parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Deploys plant, guard and policy in a ROS domain of their own and asks for one velocity after the other.
 
@@ -44,6 +45,7 @@ def run_walk(
         guard: with the effort guard between policy and plant.
         rate: ticks per second; None as trained.
         policy_parameters: further ROS parameters of the policy node.
+        plant_parameters: of the plant: a draw, for one.
 
     Returns:
         success_rate (no fall, no trip), speed_error_m_s and turn_error_rad_s (means over all commands, the change from
@@ -57,7 +59,8 @@ def run_walk(
     if commands.ndim != 2 or commands.shape[1] != 3 or not len(commands):
         raise ConfigError(mismatch("commands", f"an array {commands.shape}", "an array (m, 3)"))
     use_own_domain()
-    deployment = Deployment(policy, guard=guard, rate=rate, policy_parameters=policy_parameters)
+    own = {"policy_parameters": policy_parameters, "plant_parameters": plant_parameters}
+    deployment = Deployment(policy, guard=guard, rate=rate, **own)
     rows = []
     with deployment, Operator(deployment.manifest.robot) as operator:
         walker = Walker(operator)

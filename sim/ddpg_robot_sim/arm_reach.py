@@ -13,6 +13,7 @@ from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.observation import observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface, RobotSpec
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
+from ddpg_robot_sim.computed_torque import ComputedTorque
 from ddpg_robot_sim.randomization import Randomization
 from ddpg_robot_sim.rewards import ReachReward
 
@@ -38,6 +39,12 @@ TARGET_RANGE_UNCOMPENSATED = np.array([0.35, 0.8, 0.5, 0.6, 0.35, 0.5, 0.35])
 # TARGET_RANGE * KP, the torque of a full reversal at that speed, is within its effort limit.
 KP = (60.0, 60.0, 60.0, 60.0, 15.0, 15.0, 10.0)
 KD = (12.0, 12.0, 12.0, 12.0, 2.5, 2.5, 2.0)
+# With these gains the fastest of the arm's motions is damped at up to 115 rad/s (the largest eigenvalue of inertia^-1 kd over
+# the start poses), and a loop that is 16 ms late rings. With the low ones it is 50 rad/s; targets may be further away, since
+# what they have to hold against gravity is no less.
+KP_LOW = (30.0, 30.0, 15.0, 30.0, 7.5, 7.5, 6.0)
+KD_LOW = (7.0, 7.0, 3.5, 7.0, 1.7, 1.7, 1.4)
+TARGET_RANGE_LOW = np.full(7, 0.45)
 
 
 class Reach(RobotTask):
@@ -163,6 +170,7 @@ class ArmReach(Reach):
     Args:
         control_mode: ``effort`` or ``pd``.
         gravity_compensated: False leaves the arm's weight to the policy.
+        gains: of mode ``pd``: ``high``, or ``low`` ones that bear 16 ms of delay.
         render_mode: ``rgb_array`` or None.
         randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
 
@@ -174,11 +182,14 @@ class ArmReach(Reach):
         self,
         control_mode: str = "effort",
         gravity_compensated: bool = True,
+        gains: str = "high",
         render_mode: str | None = None,
         randomization: str | Mapping[str, Any] | Randomization = "off",
     ) -> None:
         if control_mode not in ("effort", "pd"):
             raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
+        if gains not in ("high", "low"):
+            raise ConfigError(mismatch("gains", repr(gains), "a pair of kp and kd", ("high", "low")))
         model = mujoco.MjModel.from_xml_path(str(model_path("arm_reach")))
         if not gravity_compensated:
             model.body_gravcomp[:] = 0.0
@@ -190,6 +201,9 @@ class ArmReach(Reach):
             control = ControlSpec(CONTROL_PERIOD, "effort", TICKS_PER_ACTION)
             effort_limit = np.array([joint.effort_limit for joint in robot.joints])
             scale = (EFFORT_SCALE if gravity_compensated else EFFORT_SCALE_UNCOMPENSATED) * effort_limit
+        elif gains == "low":
+            control = ControlSpec(CONTROL_PERIOD, "pd", TICKS_PER_ACTION, KP_LOW, KD_LOW)
+            scale = TARGET_RANGE_LOW if gravity_compensated else 2 * TARGET_RANGE_UNCOMPENSATED
         else:
             control = ControlSpec(CONTROL_PERIOD, "pd", TICKS_PER_ACTION, KP, KD)
             scale = TARGET_RANGE if gravity_compensated else TARGET_RANGE_UNCOMPENSATED
@@ -197,9 +211,21 @@ class ArmReach(Reach):
         super().__init__(
             model, robot, control, scale, TARGET, home, start, places, EPISODE_SECONDS, render_mode, randomization
         )
+        self._teacher = ComputedTorque(self.model, self.data, self._site, home)
 
     @classmethod
     def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
         """The keyword arguments that make the task of a policy's interface."""
         compensated = interface.robot.gravity_compensated
-        return {"control_mode": interface.control.mode, "gravity_compensated": compensated}
+        gains = {"gains": "low"} if interface.control.kp == KP_LOW else {}
+        return {"control_mode": interface.control.mode, "gravity_compensated": compensated, **gains}
+
+    def teacher_action(self) -> np.ndarray:
+        """What computed torque with full knowledge of the arm would do now, ``(7,)`` in [-1, 1]."""
+        effort, control = self._teacher.effort(self.command.values), self.interface.control
+        if control.kp is None or control.kd is None:
+            output = effort
+        else:
+            # The PD law will work from the measured state; this target's torque is right for the true one.
+            output = (effort + np.array(control.kd) * self.data.qvel[self._qvel]) / control.kp
+        return np.clip(output / self.action_scaling[1], -1.0, 1.0)

@@ -23,6 +23,7 @@ from ddpg_robot.state import Command, RobotState
 from ddpg_robot_sim.draw import draw, draw_from
 from ddpg_robot_sim.hardware import Hardware
 from ddpg_robot_sim.randomization import PRESETS, Randomization, ranges_of
+from ddpg_robot_sim.render import no_gl
 
 
 def model_path(name: str) -> Path:
@@ -237,9 +238,12 @@ class RobotTask(gymnasium.Env):
         return self._builder.flat().copy()
 
     def render(self) -> np.ndarray:
-        """An RGB picture ``(height, width, 3)`` of the scene, uint8."""
+        """An RGB picture ``(height, width, 3)`` of the scene, uint8. Raises MissingExtraError where nothing can be drawn."""
         if self._renderer is None:
-            self._renderer = mujoco.Renderer(self.model, height=480, width=640)
+            try:
+                self._renderer = mujoco.Renderer(self.model, height=480, width=640)
+            except Exception as error:  # MuJoCo raises whatever the GL binding raises
+                raise no_gl(error) from error
         self._renderer.update_scene(self.data)
         return self._renderer.render()
 

@@ -48,7 +48,7 @@ def render_arm(
     try:
         renderer = mujoco.Renderer(model, height=height, width=width)
     except Exception as error:  # MuJoCo raises whatever the GL binding raises
-        raise _no_gl(error) from error
+        raise no_gl(error) from error
     camera = mujoco.MjvCamera()
     camera.lookat[:] = (0.28, 0.0, 0.42)
     camera.distance, camera.azimuth, camera.elevation = 1.9, 145.0, -16.0
@@ -110,10 +110,11 @@ def _import_mujoco() -> Any:
 
         mujoco.Renderer  # noqa: B018 - opens the OpenGL library
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        raise _no_gl(error) from error
+        raise no_gl(error) from error
     return mujoco
 
 
-def _no_gl(error: Exception) -> MissingExtraError:
+def no_gl(error: Exception) -> MissingExtraError:
+    """What to say where nothing can be drawn."""
     hint = "sudo apt install libegl1 libopengl0 libgl1-mesa-dri"
     return MissingExtraError(mismatch("OpenGL library for pictures", f"none ({error})", "EGL or OSMesa", hint=hint))

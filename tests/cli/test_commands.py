@@ -12,6 +12,7 @@ COMMANDS = (
     "demo",
     "train",
     "evaluate",
+    "transfer",
     "export",
     "inspect",
     "verify",

@@ -145,8 +145,8 @@ def test_a_curriculum_begins_at_the_model_itself(mode):
 def test_ranges_grow_with_the_training_and_are_full_at_the_end_of_the_curriculum():
     strong = dataclasses.replace(PRESETS["strong"], curriculum=0.5)
     assert strong.at(0.0).changes_nothing
-    assert strong.at(0.25).link_mass == (pytest.approx(0.9), pytest.approx(1.1))
-    assert strong.at(0.25).state_delay_ms == (0.0, 4.0)
+    assert strong.at(0.25).link_mass == (pytest.approx(0.85), pytest.approx(1.15))
+    assert strong.at(0.25).state_delay_ms == (0.0, 7.5)
     assert strong.at(0.5) is strong
     assert strong.at(1.0) is strong
     assert PRESETS["strong"].at(0.0) is PRESETS["strong"]
