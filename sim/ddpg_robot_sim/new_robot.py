@@ -13,7 +13,7 @@ import numpy as np
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.urdf import read_urdf
-from ddpg_robot_sim.robot_file import RobotControl, RobotFile, RobotJoints, RobotTarget
+from ddpg_robot_sim.robot_file import LIMITS, RobotControl, RobotFile, RobotJoints, RobotTarget
 from ddpg_robot_sim.robot_model import Tip, chain_of, find_tip, model_kind, open_model
 from ddpg_robot_sim.robot_reach import start_region, tips_of
 from ddpg_robot_sim.tuning import Dynamics, armature_of, gains, home_of, measure, target_box
@@ -64,34 +64,7 @@ def new_robot(path: Path, end_effector: str, given: Given = Given()) -> NewRobot
     _, model = open_model(path)
     tip = find_tip(model, end_effector, path.name)
     names = tuple(model.joint(j).name for j in tip.joints)
-    notes: list[str] = []
-    velocity: list[float | None]
-    if kind == "robot":
-        effort, velocity = _urdf_limits(path, names)
-        notes.append("URDF knows no actuators: each joint gets a torque motor")
-    else:
-        effort, velocity = _mjcf_efforts(model, tip, path.name, given), _mjcf_velocities(model, names)
-    limited = model.jnt_limited[list(tip.joints)].astype(bool)
-    ranges = model.jnt_range[list(tip.joints)]
-    lower: list[float | None] = [float(r[0]) if has else None for r, has in zip(ranges, limited)]
-    upper: list[float | None] = [float(r[1]) if has else None for r, has in zip(ranges, limited)]
-    minus = None if given.position_limit is None else -given.position_limit
-    missing = [
-        _fill(effort, given.effort_limit, names, "effort limit (--effort-limit N·m)"),
-        _fill(lower, minus, names, "position limits (--position-limit RAD)"),
-    ]
-    _fill(upper, given.position_limit, names, "")
-    if any(missing):
-        found = "; ".join(filter(None, missing))
-        hint = "Write them into the model, or give one value for those joints with the option"
-        raise ConfigError(mismatch(f"limits of {path.name}", found, "both for every joint", hint=hint))
-    if silent := [name for name, value in zip(names, velocity) if value is None]:
-        value = ASSUMED_VELOCITY if given.velocity_limit is None else given.velocity_limit
-        if given.velocity_limit is None:
-            notes.append(f"no velocity limit for {', '.join(silent)}: {value:g} rad/s assumed")
-        _fill(velocity, value, names, "")
-    limits = np.array([effort, velocity, lower, upper], dtype=float)
-    _require_sane(limits, names, path.name)
+    limits, notes = _limits(path, kind, model, tip, given)
     plain = measure(model, tip, limits)
     _require_inertia(plain, names, path.name)
     armature, assumed = armature_of(model, tip, plain)
@@ -130,10 +103,10 @@ def _choose(
         raise ConfigError(mismatch("--home", f"{len(home)} numbers", f"{len(names)}, one per joint"))
     columns: dict[str, Any] = {
         "name": names,
-        **dict(zip(("effort_limit", "velocity_limit", "position_lower", "position_upper"), map(rounded, limits))),
+        **dict(zip(LIMITS, (tuple(row.tolist()) for row in limits))),
         **{key: rounded(values) for key, values in gains(limits, dynamics, given.gravity_compensated).items()},
         "armature": rounded(model.dof_armature[model.jnt_dofadr[list(tip.joints)]]),
-        "home": rounded(home, 4),
+        "home": given.home or tuple(np.clip(np.round(home, 4), lower, upper).tolist()),
     }
 
     def made(lower: Sequence[float], upper: Sequence[float]) -> RobotFile:
@@ -146,6 +119,40 @@ def _choose(
     poses = np.random.default_rng(0).uniform(*region, (1000, len(names)))
     low, high = target_box(kinematics, tips_of(kinematics, poses), home, lower, upper)
     return made(rounded(low, 3), rounded(high, 3))
+
+
+def _limits(path: Path, kind: str, model: mujoco.MjModel, tip: Tip, given: Given) -> tuple[np.ndarray, list[str]]:
+    """Effort, velocity, lower and upper limit of each joint ``(4, n)``, and what was assumed."""
+    names = tuple(model.joint(j).name for j in tip.joints)
+    notes: list[str] = []
+    velocity: list[float | None]
+    if kind == "robot":
+        effort, velocity = _urdf_limits(path, names)
+        notes.append("URDF knows no actuators: each joint gets a torque motor")
+    else:
+        effort, velocity = _mjcf_efforts(model, tip, path.name, given), _mjcf_velocities(model, names)
+    limited = model.jnt_limited[list(tip.joints)].astype(bool)
+    ranges = model.jnt_range[list(tip.joints)]
+    lower: list[float | None] = [float(r[0]) if has else None for r, has in zip(ranges, limited)]
+    upper: list[float | None] = [float(r[1]) if has else None for r, has in zip(ranges, limited)]
+    minus = None if given.position_limit is None else -given.position_limit
+    missing = [
+        _fill(effort, given.effort_limit, names, "effort limit (--effort-limit N·m)"),
+        _fill(lower, minus, names, "position limits (--position-limit RAD)"),
+    ]
+    _fill(upper, given.position_limit, names, "")
+    if any(missing):
+        found = "; ".join(filter(None, missing))
+        hint = "Write them into the model, or give one value for those joints with the option"
+        raise ConfigError(mismatch(f"limits of {path.name}", found, "both for every joint", hint=hint))
+    if silent := [name for name, value in zip(names, velocity) if value is None]:
+        value = ASSUMED_VELOCITY if given.velocity_limit is None else given.velocity_limit
+        if given.velocity_limit is None:
+            notes.append(f"no velocity limit for {', '.join(silent)}: {value:g} rad/s assumed")
+        _fill(velocity, value, names, "")
+    limits = np.array([effort, velocity, lower, upper], dtype=float)
+    _require_sane(limits, names, path.name)
+    return limits, notes
 
 
 def _urdf_limits(path: Path, names: tuple[str, ...]) -> tuple[list[float | None], list[float | None]]:

@@ -20,6 +20,8 @@ else:
 
 LARGEST_FILE = 1024 * 1024
 """Bytes of a task file."""
+HEAVIEST_ROTOR = 1e3
+"""Largest armature, kg m^2."""
 LIMITS = ("effort_limit", "velocity_limit", "position_lower", "position_upper")
 
 
@@ -62,11 +64,14 @@ class RobotJoints:
             if not lower <= home <= upper:
                 raise ConfigError(mismatch(f"joints.home of '{name}'", home, f"within its limits, {lower} .. {upper}"))
         shares = (("target_range", math.pi, "rad"), ("effort_range", 1.0, "of the effort limit"))
-        for field, most, unit in (*shares, ("armature", 1e3, "kg·m²")):
+        for field, most, unit in shares:
             for name, value in zip(self.name, getattr(self, field)):
-                if not 0 < value <= most and not (field == "armature" and value == 0):
+                if not 0 < value <= most:
                     expected = f"more than 0, at most {most:.4g} {unit}"
                     raise ConfigError(mismatch(f"joints.{field} of '{name}'", value, expected))
+        for name, value in zip(self.name, self.armature):
+            if not 0 <= value <= HEAVIEST_ROTOR:
+                raise ConfigError(mismatch(f"joints.armature of '{name}'", value, f"0 to {HEAVIEST_ROTOR:g} kg·m²"))
 
 
 @dataclass(frozen=True)

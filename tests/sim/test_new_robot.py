@@ -50,6 +50,11 @@ def test_limits_of_a_urdf_are_taken_over_and_a_fixed_link_can_be_the_end_effecto
     assert compile_robot(robot.file).nu == 3
 
 
+def test_no_limit_is_rounded_to_one_that_the_model_does_not_have(tmp_path: Path) -> None:
+    exact = mjcf(elbow='<joint name="elbow" range="-2.19996 2.19996"/>')
+    assert made(tmp_path, exact).file.joints.position_upper[2] == 2.19996
+
+
 def test_gear_and_force_ranges_bound_the_effort(tmp_path: Path) -> None:
     geared = MOTORS.replace('joint="elbow" ctrlrange="-20 20"', 'joint="elbow" ctrlrange="-1 1" gear="30"')
     assert made(tmp_path, mjcf(geared)).file.joints.effort_limit[2] == 30.0

@@ -126,6 +126,7 @@ def test_a_randomised_robot_of_ones_own_carries_its_payload_at_the_end_effector(
         ("position_lower", "position_lower = [3.0, -1.0, -1.0]", "joint"),
         ("kp", "kp = [1e9, 1.0, 1.0]", "control gain"),
         ("target_range", "target_range = [0.3, 0.3, 9.0]", "joints.target_range of 'elbow': found 9.0"),
+        ("armature", "armature = [0.1, 0.1, -0.1]", "joints.armature of 'elbow': found -0.1"),
         ("effort_range", "effort_range = [0.3, 0.3, 1.5]", "expected more than 0, at most 1 of the effort limit"),
         ("mode", 'mode = "velocity"', "valid choices: effort, pd"),
         ("period", "period = 3600.0", "control period: found 3600.0"),
