@@ -97,7 +97,7 @@ class LearnerNode(Node):
         self._learner, self._save_every, self._recordings = learner, save_every, recordings
         self._reader = TickReader(learner.manifest.interface)
         self._queue: deque[UInt8MultiArray] = deque(maxlen=10_000)
-        self._complaint = ""
+        self._complaint, self._paused = "", False
         self._sender = PolicySender(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._state: Mapping[str, object] = learner.status()
@@ -157,9 +157,11 @@ class LearnerNode(Node):
 
     def _publish_diagnostics(self) -> None:
         level, message = DiagnosticStatus.OK, "learning"
-        if self._learner.unrewarded > REWARD_PATIENCE:
+        paused, self._paused = self._paused, self._learner.unrewarded > REWARD_PATIENCE
+        if self._paused:
             level, message = DiagnosticStatus.WARN, "paused: no reward comes over the topic"
-            self._complain(message)
+            if not paused:
+                self.get_logger().warning(message)
         elif self._complaint:
             level, message = DiagnosticStatus.WARN, self._complaint
         array = DiagnosticArray()

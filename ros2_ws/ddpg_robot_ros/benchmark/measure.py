@@ -169,6 +169,8 @@ def _await_updates(operator: Operator, deployment: Deployment) -> None:
     while not 0 < before < _updates(operator):
         if time.monotonic() > end:
             raise ProcessFailedError(mismatch("learner", "no updates", f"some within {LEARNER_WAIT_S:g} s"))
+        if operator.trip():  # nothing is learnt of a robot that is damped
+            operator.trigger("policy_node/rearm")
         before = _updates(operator)
         drive(operator, deployment, 2.0)
 
