@@ -6,9 +6,9 @@ where it was. ``--picture FILE SEED`` draws one of them.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,9 @@ def drawn_robot(seed: int, preset: str = "strong", **fixed: tuple[float, float])
     return dict(vars(draw(ranges, np.random.default_rng(seed), 7, 7)))
 
 
-def record_draw(path: Path, robot: dict[str, Any], seed: int, seconds: float, every: float = EVERY_S) -> int:
+def record_draw(
+    path: Path, robot: dict[str, Any], seed: int, seconds: float, every: float = EVERY_S, stamp_jitter: float = 0.0
+) -> int:
     """Records a drawn plant under a shipped policy that is sent a new target again and again, in simulated time."""
     policy = OnnxPolicy.open(shipped_policy(POLICY))
     interface, limits = policy.interface, SafetyLimits()
@@ -85,7 +87,7 @@ def record_draw(path: Path, robot: dict[str, Any], seed: int, seconds: float, ev
             now, age = START_S + tick * period, plant.measure()
             if age is not None:
                 state.motion[:] = plant.measured.motion
-                state.stamp = now - age
+                state.stamp = now - age + stamp_jitter * rng.random()
             verdict = controller.drive(state, command, 0.0, waiting=False)
             if verdict.tripped:
                 trips += 1
@@ -107,11 +109,11 @@ def truth(robot: dict[str, Any], field: str, index: int) -> float:
     return value[index] if isinstance(value, tuple) else 2.0 * round(value / 2.0)
 
 
-def trial(seed: int, preset: str = "strong") -> dict[str, Any]:
+def trial(seed: int, preset: str = "strong", stamp_jitter: float = 0.0) -> dict[str, Any]:
     """Draws, records and identifies one robot."""
     robot = drawn_robot(seed, preset)
     with tempfile.TemporaryDirectory() as folder:
-        trips = record_draw(path := Path(folder) / "plant.mcap", robot, seed, SECONDS)
+        trips = record_draw(path := Path(folder) / "plant.mcap", robot, seed, SECONDS, stamp_jitter=stamp_jitter)
         found = as_json(identify(path, TASKS["arm_reach"]))
     rows, index = [], {}
     for row in found.pop("parameters"):
@@ -178,16 +180,21 @@ def picture(path: Path, seed: int) -> None:
 
 
 def main() -> None:
-    if sys.argv[1] == "--picture":
-        picture(Path(sys.argv[2]), int(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("seeds", type=int, nargs="*", default=[*SEEDS])
+    parser.add_argument("--picture", action="store_true", help="draw the first seed into the file")
+    parser.add_argument("--stamp-jitter", type=float, default=0.0, help="stamps of states are late by up to this, s")
+    given = parser.parse_args()
+    if given.picture:
+        picture(given.out, given.seeds[0])
         return
-    out, seeds = Path(sys.argv[1]), [int(word) for word in sys.argv[2:]] or list(SEEDS)
-    done = json.loads(out.read_text()) if out.exists() else []
-    for seed in seeds:
+    done = json.loads(given.out.read_text()) if given.out.exists() else []
+    for seed in given.seeds:
         if any(row["seed"] == seed for row in done):
             continue
-        done.append(row := trial(seed))
-        write_json(out, sorted(done, key=lambda one: one["seed"]))
+        done.append(row := trial(seed, stamp_jitter=given.stamp_jitter))
+        write_json(given.out, sorted(done, key=lambda one: one["seed"]))
         gap = [row["gap"][when]["position_rad"] for when in ("before", "after")]
         print(f"draw {seed}: worst {row['worst_told_percent']:.2f} %, delay {row['delay_error_ms']:+.3f} ms, untold "
               f"{row['untold']}, gap {gap[0]:.4f} -> {gap[1]:.4f} rad, {row['fit_s']:.0f} s", flush=True)  # fmt: skip

@@ -235,6 +235,7 @@ main({words!r})
         ("mujoco", ["train", "arm_reach"], "sim"),
         ("torch", ["export", "run", "--out", "a.onnx"], "export"),
         ("rclpy", ["deploy"], "ros"),
+        ("scipy", ["identify", "bag.mcap"], "fit"),
         ("rclpy", ["doctor", "arm_reach"], "ros"),
     ],
 )

@@ -17,7 +17,7 @@ from ddpg_robot.state import Array
 from ddpg_robot_sim.base import RobotTask
 from ddpg_robot_sim.identification.fit import Fit, Say, fit
 from ddpg_robot_sim.identification.motion import Motion, read_motion
-from ddpg_robot_sim.identification.parameters import Plants, delay_of, parameters_of
+from ddpg_robot_sim.identification.parameters import FACTORS, Plants, delay_of, parameters_of
 from ddpg_robot_sim.identification.shooting import Shooting
 from ddpg_robot_sim.randomization import Randomization, kinds, ranges_of
 
@@ -145,15 +145,16 @@ def measure_gap(shooting: Shooting, plants: Plants, found: Fit) -> Gap:
 
 def randomization_of(found: Fit, preset: str = "default") -> dict[str, Any]:
     """A setting for the task option `randomization`: each fitted value's interval, the rest as in a preset."""
-    each: dict[str, list[list[float]]] = {}
     setting: dict[str, Any] = {"preset": preset, "payload": [0.0, 0.0], "gravity_compensation": [1.0, 1.0]}
+    count = {field: sum(p.field == field for p in found.parameters) for field in ("link_mass", "motor_strength")}
+    each = {field: [[1.0, 1.0]] * count.get(field, count["motor_strength"]) for field in FACTORS}
     for parameter, (value, low, high) in zip(found.parameters, found.intervals()):
         least = LEAST_WIDTH["factor"] * value if parameter.is_factor else LEAST_WIDTH["ms"]
         kind = kinds()[parameter.field]
         ends = [max(kind.lowest, min(low, value - least)), min(kind.highest, max(high, value + least))]
         ends = [round(end, 5) for end in ends]
         if parameter.is_factor:
-            each.setdefault(parameter.field, []).append(ends)
+            each[parameter.field][parameter.index] = ends
         else:
             setting[parameter.field] = ends
     return {**setting, "each": each}

@@ -18,6 +18,7 @@ from ddpg_robot.errors import RecordingError, mismatch
 from ddpg_robot.state import Array
 from ddpg_robot_sim.identification.motion import Motion
 
+MOST_THREADS = 4
 STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
@@ -68,7 +69,8 @@ class Shooting:
         self._nq, self._n = model.nq, len(joints)
         self._dt = float(model.opt.timestep)
         self._steps = round(horizon / self._dt)
-        self._datas = [mujoco.MjData(model) for _ in range(min(4, len(os.sched_getaffinity(0))))]
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._datas = [mujoco.MjData(model) for _ in range(min(MOST_THREADS, processors))]  # one per thread
         self._rest = mujoco.MjData(model)
         self._state_size = mujoco.mj_stateSize(model, STATE)
         starts = _starts(motion, self._steps * self._dt, part)
