@@ -60,9 +60,11 @@ class Transfer:
         from ddpg_robot_sim.render import prefer_offscreen
 
         prefer_offscreen()  # before MuJoCo is imported
-        if self.episodes < 1 or self.cell_episodes < 0:
-            found = f"{self.episodes} and {self.cell_episodes}"
-            raise ConfigError(mismatch("episodes and cell-episodes", found, "at least 1, and 0 or more"))
+        if self.episodes < 1 or self.cell_episodes < 0 or self.ros < 0:
+            found = f"{self.episodes}, {self.cell_episodes}, {self.ros}"
+            raise ConfigError(mismatch("episodes, cell-episodes, ros", found, "at least 1, 0 or more, 0 or more"))
+        if self.ros and Path(self.source).is_dir():
+            raise ConfigError(mismatch("--ros", f"the run directory {self.source}", "a policy file: export the run"))
         out = self.out or Path("runs") / f"transfer-{Path(self.source).stem}"
         bench = Bench(self.source, self.task, key_values("--task-option", self.task_option), self.seed)
         result = bench.measure(self.episodes, self.cell_episodes, self.beside)
@@ -151,7 +153,15 @@ class Bench:
                     for y, x in itertools.product(ys, xs)
                 ]
                 table = [rates[i : i + len(xs)] for i in range(0, len(rates), len(xs))]
-                grids.append({"x": one, "y": other_axis, "xs": list(xs), "ys": list(ys), "success_rate": table})
+                grids.append(
+                    {
+                        "x": AXES[one].label,
+                        "y": AXES[other_axis].label,
+                        "xs": list(xs),
+                        "ys": list(ys),
+                        "success_rate": table,
+                    }
+                )
         kept = stress["policy"]["together"]["success_rate"] / nominal if nominal else 0.0
         return {
             "policy": Path(self.source).stem, "beside": beside and Path(beside).stem, "task": self.task,

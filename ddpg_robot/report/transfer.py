@@ -92,7 +92,8 @@ def heat_card(grid: Result, found: Result) -> str:
     """Success over two axes at once."""
     bar = 0.9 * found["stress"]["policy"]["nominal"]["success_rate"]
     words = f"Success in %, {found['cell_episodes']} episodes per cell. Ringed: under 90 % of nominal."
-    return card(f"{grid['x']} and {grid['y']}".capitalize(), words, heat_map(grid, bar))
+    names = (grid[axis].partition(",")[0] for axis in "xy")
+    return card(" and ".join(names).capitalize(), words, heat_map(grid, bar))
 
 
 def heat_map(grid: Result, bar: float) -> str:

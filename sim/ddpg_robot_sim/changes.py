@@ -18,6 +18,8 @@ Level = float
 class Axis:
     """One quantity by which a robot may differ."""
 
+    label: str
+    """Its name beside a scale, with the unit where it has one."""
     words: str
     """What it is, as a page says it."""
     unit: str
@@ -37,23 +39,29 @@ class Axis:
 
 AXES = {
     "mass": Axis(
-        "mass of all links", "factor", 1.0, (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4), (0.7, 0.8, 1.0, 1.2, 1.3),
+        "mass", "mass of all links", "factor", 1.0, (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4), (0.7, 0.8, 1.0, 1.2, 1.3),
         {"link_mass": 1.0},
     ),
     "friction": Axis(
-        "friction of joints and contacts", "factor", 1.0, (0.25, 0.5, 1.0, 2.0, 4.0), (0.25, 0.5, 1.0, 2.0, 4.0),
+        "friction", "friction of joints and contacts", "factor", 1.0, (0.25, 0.5, 1.0, 2.0, 4.0), (0.25, 0.5, 1.0, 2.0, 4.0),
         {"joint_friction": 1.0, "contact_friction": 1.0},
     ),
     "motor": Axis(
-        "strength of all motors", "factor", 1.0, (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2), (0.7, 0.8, 0.9, 1.0, 1.1),
+        "motor", "strength of all motors", "factor", 1.0, (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2), (0.7, 0.8, 0.9, 1.0, 1.1),
         {"motor_strength": 1.0},
     ),
     "delay": Axis(
-        "delay, half of it before the policy, half after", "ms", 0.0, (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0, 32.0),
+        "delay, ms", "delay, half of it before the policy, half after", "ms", 0.0, (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0, 32.0),
         (0.0, 8.0, 16.0, 20.0, 24.0), {"state_delay_ms": 0.5, "effort_delay_ms": 0.5},
     ),
-    "encoder": Axis("noise of joint positions", "rad", 0.0, (0.0, 0.0025, 0.005, 0.01, 0.02), (), {"position_noise": 1.0}),
-    "dropout": Axis("measurements that are lost", "part", 0.0, (0.0, 0.05, 0.1, 0.2, 0.4), (), {"state_dropout": 1.0}),
+    "encoder": Axis(
+        "encoder, rad", "noise of joint positions", "rad", 0.0, (0.0, 0.0025, 0.005, 0.01, 0.02), (),
+        {"position_noise": 1.0},
+    ),
+    "dropout": Axis(
+        "dropout", "measurements that are lost", "part", 0.0, (0.0, 0.05, 0.1, 0.2, 0.4), (),
+        {"state_dropout": 1.0},
+    ),
 }  # fmt: skip
 """Name -> axis. Delays are whole physics steps of 2 ms on either side."""
 

@@ -41,6 +41,10 @@ def test_what_cannot_be_measured_is_refused(refused, words: tuple) -> None:
     refused("transfer", "arm_reach", *words)
 
 
+def test_a_run_directory_cannot_be_driven_over_ros(refused, tmp_path: Path) -> None:
+    assert "export the run" in refused("transfer", tmp_path, "--ros", 1)
+
+
 def test_the_first_failing_level_is_the_nearest_on_either_side() -> None:
     levels, rates = (0.7, 0.8, 1.0, 1.2, 1.3), [0.0, 0.5, 1.0, 0.95, 0.2]
     assert failing(levels, rates, 1.0, 0.9) == {"below": 0.8, "above": 1.3}
