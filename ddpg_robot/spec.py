@@ -28,7 +28,7 @@ UNBOUNDED = LARGEST
 """A joint's velocity limit, and its position limits with either sign, where it has none: the safety filter never acts on it."""
 LARGEST_NUMBER = 1e12
 """Bound of every other number: sums of squares stay finite."""
-LATER_FIELDS = ("passive_joints", "joints", "rounding")
+LATER_FIELDS = ("passive_joints", "joints")
 """Fields that the first manifests did not have; of `RobotSpec`, joints are never empty."""
 MAX_TEXT = 255
 """Characters of a name, a unit or a frame."""
@@ -282,8 +282,6 @@ class ParityRecord:
     samples: int
     max_abs_error: float
     """Largest difference, as a fraction of each joint's effort limit (``effort``) or position range (``pd``)."""
-    rounding: float = 0.0
-    """Largest difference of the trained actor from itself in double precision, in the same unit; 0 where it did not matter."""
 
 
 @dataclass(frozen=True)
@@ -325,7 +323,7 @@ def to_dict(spec: Any) -> dict[str, Any]:
 
 
 def _without_later_fields(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in items if key not in LATER_FIELDS or value not in ((), 0.0)}
+    return {key: value for key, value in items if key not in LATER_FIELDS or value != ()}
 
 
 def from_dict(cls: type[T], data: Any) -> T:

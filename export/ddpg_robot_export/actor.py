@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -79,11 +77,6 @@ class DeployedActor(nn.Module):
         """Output ``(batch, n)`` for flat observations ``(batch, size)``, both float32."""
         sizes = [term.size for term in self.interface.observation.terms]
         return self(*torch.from_numpy(observations).split(sizes, dim=1)).numpy()
-
-    def exact(self, observations: np.ndarray) -> np.ndarray:
-        """As `flat`, computed in double precision."""
-        terms = torch.from_numpy(observations).double().split([t.size for t in self.interface.observation.terms], dim=1)
-        return copy.deepcopy(self).double()(*terms).numpy()
 
     def action(self, observation: np.ndarray) -> np.ndarray:
         """Action in [-1, 1] ``(n,)`` for one flat observation ``(size,)``, float32."""

@@ -18,7 +18,6 @@ from ddpg_robot_export.probes import (
     corner_observations,
     output_range,
     run_one_by_one,
-    tolerance,
     uniform_observations,
 )
 
@@ -101,10 +100,10 @@ def format_verification(report: dict[str, Any]) -> str:
 
 def _check_parity_record(manifest: PolicyManifest) -> str:
     parity = manifest.parity
-    if parity.samples < GATE_SAMPLES or not parity.max_abs_error <= tolerance(parity.rounding):
+    if parity.samples < GATE_SAMPLES or not parity.max_abs_error <= TOLERANCE:
         found = f"{parity.samples} samples with an error of {parity.max_abs_error:g}"
         raise PolicyFileError(mismatch("parity record", found, f"{GATE_SAMPLES} samples, at most {TOLERANCE:g}"))
-    return f"{parity.samples} samples, {parity.max_abs_error:.2e} <= {tolerance(parity.rounding):.2g}"
+    return f"{parity.samples} samples, {parity.max_abs_error:.2e} <= {TOLERANCE:g}"
 
 
 def _check_runs(policy: OnnxPolicy) -> str:
@@ -119,9 +118,8 @@ def _check_runs(policy: OnnxPolicy) -> str:
     if not np.isfinite(single).all():
         raise PolicyFileError(mismatch("outputs within the robot's limits", "NaN or infinity", "finite numbers"))
     error = float((np.abs(batch - single) / output_range(interface)).max())
-    allowed = tolerance(policy.manifest.parity.rounding)
-    if not error <= allowed:
-        raise PolicyFileError(mismatch("batch and single runs differ by", f"{error:.3g}", f"at most {allowed:.2g}"))
+    if not error <= TOLERANCE:
+        raise PolicyFileError(mismatch("batch and single runs differ by", f"{error:.3g}", f"at most {TOLERANCE:g}"))
     return f"{len(observations)} states, finite, difference {error:.2e}"
 
 

@@ -10,19 +10,10 @@ from ddpg_robot.spec import UNBOUNDED, PolicyInterface
 from ddpg_robot.state import Command, RobotState
 
 TOLERANCE = 1e-5
-"""Largest error of an output, as a fraction of `output_range`, where the actor itself is that exact."""
-ROUNDINGS = 3.0
-"""So many times the rounding of the actor itself is allowed: at inputs far from any it was trained on, float32 is no better."""
-LARGEST_ROUNDING = 1e-4
-"""An actor that rounds more is none to rely on."""
+"""Largest error of an output, as a fraction of `output_range`."""
 
 FREE_TURN, FREE_SPEED = np.pi, 10.0
 """How far and how fast a joint without limits is taken to move, rad and rad/s (of slides m and m/s)."""
-
-
-def tolerance(rounding: float) -> float:
-    """Largest error of an output for an actor that rounds so much, as a fraction of `output_range`."""
-    return max(TOLERANCE, ROUNDINGS * rounding) if rounding <= LARGEST_ROUNDING else TOLERANCE
 
 
 def output_range(interface: PolicyInterface) -> np.ndarray:
