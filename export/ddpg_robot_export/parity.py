@@ -12,7 +12,7 @@ import numpy as np
 from ddpg_robot.errors import ConfigError, ParityError, mismatch
 from ddpg_robot.learn.tasks import RobotOf, Task, episode_seed, open_task
 from ddpg_robot.policy import OnnxPolicy
-from ddpg_robot.spec import ParityRecord, to_dict
+from ddpg_robot.spec import UNBOUNDED, ParityRecord, to_dict
 from ddpg_robot_export.actor import DeployedActor
 from ddpg_robot_export.probes import (
     TOLERANCE,
@@ -57,12 +57,17 @@ def parity_observations(
 ) -> np.ndarray:
     """Flat observations ``(samples, size)``, float32: half rollouts, a quarter uniform, a quarter corners.
 
+    Half of the corners are those of the network's inputs: its clip limits, ten deviations from the mean; of a robot without
+    joint limits, whose inputs nothing bounds but its own motion, the extremes of the rollouts.
+
     Rollouts come from the task's environment; where it cannot be made, uniform observations take their place.
     """
     rng = np.random.default_rng(seed)
     parts = [_rollouts(deployed, partial(open_task, task, kwargs, robot_of), samples // 2, rng, seed)]
     of_inputs = samples // 8 if deployed.normalizer.enabled else 0
-    parts.append(_input_corners(deployed, of_inputs, rng))
+    unbounded = any(joint.position_upper == UNBOUNDED for joint in deployed.interface.robot.joints)
+    extremes = (parts[0].min(axis=0), parts[0].max(axis=0)) if unbounded and len(parts[0]) else _clip_limits(deployed)
+    parts.append(_corners(*extremes, of_inputs, rng))
     parts.append(corner_observations(deployed.interface, samples // 4 - of_inputs, rng))
     parts.append(uniform_observations(deployed.interface, samples - sum(map(len, parts)), rng))
     return np.concatenate(parts)
@@ -99,9 +104,13 @@ def _fill_rollouts(rows: np.ndarray, task: Task, deployed: DeployedActor, rng: n
         observation, done = step.observation, step.terminated or step.truncated
 
 
-def _input_corners(deployed: DeployedActor, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Every input of the network at one of its clip limits."""
+def _clip_limits(deployed: DeployedActor) -> tuple[np.ndarray, np.ndarray]:
     normalizer = deployed.normalizer
-    signs = rng.choice([-1.0, 1.0], (count, deployed.interface.observation.size))
-    corners = normalizer.mean.numpy() + signs * normalizer.LIMIT / normalizer.inverse_deviation.numpy()
-    return corners.astype(np.float32)
+    reach = normalizer.LIMIT / normalizer.inverse_deviation.numpy()
+    return normalizer.mean.numpy() - reach, normalizer.mean.numpy() + reach
+
+
+def _corners(lower: np.ndarray, upper: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Every input at one of its two bounds ``(size,)``."""
+    high = rng.integers(0, 2, (count, len(lower)), dtype=bool)
+    return np.where(high, upper, lower).astype(np.float32)
