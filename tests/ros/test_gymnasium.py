@@ -30,6 +30,7 @@ from ddpg_robot_ros.transport import COMMAND_QOS
 from ddpg_robot_sim.gymnasium_robot import robot_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Gymnasium's about its own models
+TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Reacher-v5")
 PERIODS = 30
 
 
@@ -37,7 +38,7 @@ PERIODS = 30
 def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Task -> policy file of a training of a few steps, in episodes of `PERIODS` steps."""
     folder, files = tmp_path_factory.mktemp("gymnasium"), {}
-    for task in ("HalfCheetah-v5", "Reacher-v5"):
+    for task in TASKS:
         settings = {"warmup_steps": 60, "batch_size": 32}
         kwargs = {"max_episode_steps": PERIODS}
         config = TrainConfig(
@@ -56,14 +57,14 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files
 
 
-@pytest.mark.parametrize("task", ["HalfCheetah-v5", "Reacher-v5"])
+@pytest.mark.parametrize("task", TASKS)
 def test_an_episode_over_ros_is_worth_what_it_is_in_process(policies: dict[str, Path], task: str) -> None:
     act, found, kwargs = actor_of(str(policies[task]), None, {"max_episode_steps": PERIODS})
     assert found == task
     here = evaluate(act, task, kwargs, episodes=2, seed=5)
     there = over_ros(policies[task], task, kwargs, here, 0.0, None)
     for one, other in zip(here["per_episode"], there["per_episode"]):
-        assert other["length"] == one["length"] == PERIODS
+        assert 3 < other["length"] == one["length"] <= PERIODS
         assert other["seed"] == one["seed"]
         assert other["return"] == pytest.approx(one["return"], rel=2e-3, abs=1e-2)
     assert there["return_mean"] == pytest.approx(here["return_mean"], rel=2e-3, abs=1e-2)
