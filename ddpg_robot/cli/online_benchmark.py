@@ -49,7 +49,7 @@ class Online:
     minutes: float = 30.0
     """Robot time of each variant."""
     seeds: int = 1
-    """Seeds of targets and of the learner, from 0 on."""
+    """Seeds of the targets, from 0 on; what explores has none."""
     variants: Annotated[tuple[str, ...], arg(metavar="{online,frozen,naive,scratch} ...")] = VARIANTS
     """What runs: gated learning; no learning; neither gate nor simulated data, white noise; the same from an untrained actor."""
     payload: float = 1.0

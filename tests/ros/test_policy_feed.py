@@ -181,7 +181,7 @@ def test_a_candidate_that_nobody_has_judged_does_not_outlive_the_loop(pupil: Pup
     assert pupil.has(1, "arrived", "drives", "withdrawn")
     assert change(pupil, Transition.TRANSITION_ACTIVATE)
     pupil.puts_in_control(TARGET)
-    pupil.efforts(1.5)  # the soft start is over
+    assert pupil.driven_by(OLD_MARK)  # the soft start is over
     assert all(abs(abs(effort[-1]) - OLD_MARK) < 0.1 for effort in pupil.efforts(0.3))
 
 
