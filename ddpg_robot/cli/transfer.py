@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,7 +117,7 @@ class Bench:
 
     def measure(self, episodes: int, cell_episodes: int, beside: str | None) -> Result:
         """Everything that the page shows."""
-        from ddpg_robot_sim.changes import AXES, GRIDS, STRESS, changed, corner, stressed
+        from ddpg_robot_sim.changes import STRESS, corner, stressed
         from ddpg_robot_sim.randomization import Randomization
 
         actors: dict[str, Actor | None] = {"policy": None, "random": (self._random, self.kwargs)}
@@ -138,30 +137,8 @@ class Bench:
             for who, actor in actors.items()
         }
         nominal = stress["policy"]["nominal"]["success_rate"]
-        axes: Result = {}
-        grids: list[Result] = []
-        if cell_episodes:
-            for name, axis in AXES.items():
-                rates = [self.run(changed(**{name: level}), cell_episodes)["success_rate"] for level in axis.levels]
-                fails = failing(axis.levels, rates, axis.nominal, KEPT * nominal)
-                axes[name] = {"words": axis.words, "unit": axis.unit, "levels": list(axis.levels)}
-                axes[name] |= {"success_rate": rates, "first_failing": fails}
-            for one, other_axis in GRIDS:
-                xs, ys = AXES[one].coarse, AXES[other_axis].coarse
-                rates = [
-                    self.run(changed(**{one: x, other_axis: y}), cell_episodes)["success_rate"]
-                    for y, x in itertools.product(ys, xs)
-                ]
-                table = [rates[i : i + len(xs)] for i in range(0, len(rates), len(xs))]
-                grids.append(
-                    {
-                        "x": AXES[one].label,
-                        "y": AXES[other_axis].label,
-                        "xs": list(xs),
-                        "ys": list(ys),
-                        "success_rate": table,
-                    }
-                )
+        axes = self._along_axes(cell_episodes, KEPT * nominal) if cell_episodes else {}
+        grids = self._on_grids(cell_episodes) if cell_episodes else []
         kept = stress["policy"]["together"]["success_rate"] / nominal if nominal else 0.0
         return {
             "policy": Path(self.source).stem, "beside": beside and Path(beside).stem, "task": self.task,
@@ -169,6 +146,33 @@ class Bench:
             "cell_episodes": cell_episodes, "kept": kept, "scores": scores(stress), "stress": stress,
             "axes": axes, "grids": grids,
         }  # fmt: skip
+
+    def _along_axes(self, episodes: int, bar: float) -> Result:
+        """Success at each level of each axis, and the first levels at which it is under the bar."""
+        from ddpg_robot_sim.changes import AXES, changed
+
+        axes = {}
+        for name, axis in AXES.items():
+            rates = [self.run(changed(**{name: level}), episodes)["success_rate"] for level in axis.levels]
+            fails = failing(axis.levels, rates, axis.nominal, bar)
+            axes[name] = {"words": axis.words, "unit": axis.unit, "levels": list(axis.levels)}
+            axes[name] |= {"success_rate": rates, "first_failing": fails}
+        return axes
+
+    def _on_grids(self, episodes: int) -> list[Result]:
+        """Success in each cell of two axes."""
+        from ddpg_robot_sim.changes import AXES, GRIDS, changed
+
+        def success(**levels: float) -> float:
+            return float(self.run(changed(**levels), episodes)["success_rate"])
+
+        grids = []
+        for across, up in GRIDS:
+            xs, ys = AXES[across].coarse, AXES[up].coarse
+            rates = [[success(**{across: x, up: y}) for x in xs] for y in ys]
+            labels = {"x": AXES[across].label, "y": AXES[up].label}
+            grids.append({**labels, "xs": list(xs), "ys": list(ys), "success_rate": rates})
+        return grids
 
     def _random(self, task: Any) -> Act:
         import numpy as np
@@ -208,20 +212,21 @@ def over_ros(policy: Path, measured: Result, robots: int) -> Result:
     return {"success_rate": rate, "episodes": ROS_TARGETS * len(found), "robots": found}
 
 
-def scores(stress: dict[str, dict[str, Result]]) -> dict[str, dict[str, float]]:
-    """``(policy - random) / (reference - random)`` of the mean returns, for each robot; empty without a reference."""
+def scores(stress: dict[str, dict[str, Result]]) -> dict[str, dict[str, float | None]]:
+    """``(policy - random) / (reference - random)`` of the mean returns, for each robot.
+
+    None where the reference succeeds no more often than chance, and measures nothing; empty without a reference.
+    """
     if "reference" not in stress:
         return {}
-    low, high = stress["random"], stress["reference"]
-    return {
-        who: {
-            name: (row["return_mean"] - low[name]["return_mean"])
-            / (high[name]["return_mean"] - low[name]["return_mean"])
-            for name, row in stress[who].items()
-        }
-        for who in ("policy", "beside")
-        if who in stress
-    }
+
+    def score(who: str, robot: str) -> float | None:
+        own, low, high = (stress[one][robot] for one in (who, "random", "reference"))
+        if high["success_rate"] <= low["success_rate"] or high["return_mean"] <= low["return_mean"]:
+            return None
+        return float((own["return_mean"] - low["return_mean"]) / (high["return_mean"] - low["return_mean"]))
+
+    return {who: {robot: score(who, robot) for robot in stress[who]} for who in ("policy", "beside") if who in stress}
 
 
 def failing(levels: Any, rates: list[float], nominal: float, bar: float) -> dict[str, float | None]:

@@ -40,8 +40,8 @@ def transfer_page(found: Result, films: Sequence[tuple[str, str]] = ()) -> str:
         figures.append(
             tile(percent(found["ros"]["success_rate"])[:-2], "%", "the same over ROS 2, with its real delays")
         )
-    if "policy" in found["scores"]:
-        score = found["scores"]["policy"]["together"]
+    score = found["scores"].get("policy", {}).get("together")
+    if score is not None:
         figures.append(tile(f"{score:.2f}", "", "score under it: 0 is chance, 1 the reference"))
     cards = [stress(found), *(curve(axis, found) for axis in found["axes"].values())]
     cards += [heat_card(grid, found) for grid in found["grids"]] + [limits(found)]
@@ -64,11 +64,12 @@ def stress(found: Result) -> str:
     rows = []
     for name in found["stress"]["policy"]:
         cells = [percent(found["stress"][who][name]["success_rate"]) for who in columns]
-        rows.append([name, *cells, *([f"{found['scores']['policy'][name]:.2f}"] if scored else [])])
+        score = found["scores"]["policy"][name] if scored else None
+        rows.append([name, *cells, *(["–" if score is None else f"{score:.2f}"] if scored else [])])
     words = (
         "Success on the robot as modelled, on robots that differ in all ways together, in one way only, and at the ends "
         f"of all ranges; {found['episodes']} episodes in the first two rows, {found['cell_episodes']} in others. "
-        "Score: (policy - random) / (reference - random) of the mean returns."
+        "Score: (policy - random) / (reference - random) of the mean returns, where the reference succeeds."
     )
     return card("Under stress", words, table([*head, *(["score"] if scored else [])], rows), wide=True)
 

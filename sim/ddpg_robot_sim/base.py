@@ -143,6 +143,7 @@ class RobotTask(gymnasium.Env):
         if not ranges.changes_nothing:
             self._use_hardware(ranges, limits.state_timeout)
         self._renderer: mujoco.Renderer | None = None
+        self.camera: int | str = -1  # the free one; or a camera of the model
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (interface.observation.size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (robot.n_joints,), np.float32)
 
@@ -244,7 +245,7 @@ class RobotTask(gymnasium.Env):
                 self._renderer = mujoco.Renderer(self.model, height=480, width=640)
             except Exception as error:  # MuJoCo raises whatever the GL binding raises
                 raise no_gl(error) from error
-        self._renderer.update_scene(self.data)
+        self._renderer.update_scene(self.data, self.camera)
         return self._renderer.render()
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ PARTS = ("hip", "thigh", "calf")
 KP, KD = (40.0,) * 12, (1.0,) * 12
 
 # What randomisation means for 15 kg on four legs; the other ranges are those of every robot. Delays are shorter than an
-# arm's: a PD law that is 16 ms late shakes the light ends of the legs, whatever its targets.
+# arm's: under a PD law that is 16 ms late even the teacher falls (docs/transfer.md).
 LEGGED: dict[str, dict[str, Any]] = {
     "default": {
         "payload": (0.0, 1.5),

@@ -53,11 +53,17 @@ def test_the_first_failing_level_is_the_nearest_on_either_side() -> None:
 
 def test_a_score_is_zero_for_chance_and_one_for_the_reference() -> None:
     def rows(value: float) -> dict:
-        return {"nominal": {"return_mean": value}}
+        return {"nominal": {"return_mean": value, "success_rate": float(value > 0)}}
 
     stress = {"policy": rows(5.0), "beside": rows(-2.0), "reference": rows(8.0), "random": rows(-2.0)}
     assert scores(stress) == {"policy": {"nominal": 0.7}, "beside": {"nominal": 0.0}}
     assert scores({"policy": rows(5.0), "random": rows(0.0)}) == {}
+
+
+def test_there_is_no_score_where_the_reference_itself_fails() -> None:
+    fallen = {"together": {"return_mean": 0.5, "success_rate": 0.0}}
+    walks = {"together": {"return_mean": 3.0, "success_rate": 0.0}}
+    assert scores({"policy": walks, "reference": fallen, "random": fallen})["policy"]["together"] is None
 
 
 GRID = {"x": "mass", "y": "friction", "xs": [0.8, 1.2], "ys": [0.5, 2], "success_rate": [[1.0, 0.85], [0.95, 0.0]]}
