@@ -29,12 +29,23 @@ from ddpg_robot_sim import TASKS
 from ddpg_robot_sim.base import model_path
 from ddpg_robot_sim.draw import draw
 from ddpg_robot_sim.identification.identify import as_json, identify
-from ddpg_robot_sim.randomization import PRESETS, Randomization
+from ddpg_robot_sim.randomization import Randomization
 
 SEEDS = range(10)
 """Of the ten draws that count; whatever was tuned was tuned on others (100 and up)."""
 POLICY = "arm_reach_pd"
-FITTED = ("link_mass", "joint_damping", "joint_friction", "armature", "motor_strength", "effort_delay_ms")
+DRAWN = Randomization(
+    link_mass=(0.8, 1.2),
+    joint_damping=(0.5, 2.0),
+    joint_friction=(0.25, 4.0),
+    armature=(0.6, 1.5),
+    motor_strength=(0.8, 1.15),
+    effort_delay_ms=(0.0, 10.0),
+    position_noise=(0.0, 0.0005),
+    velocity_noise=(0.0, 0.02),
+    position_resolution=(0.0, 0.0004),
+)
+"""What the robots are drawn from, and the prior of their identification: a worn robot with the sensors of a good one."""
 SECONDS, EVERY_S, STEP_M = 30.0, 0.6, 0.3
 """How long the robot is recorded, how often it gets another target, and how far from the one before, along each axis."""
 HAND = (0.5, 0.0, 0.45)
@@ -42,14 +53,9 @@ START_S = 1_800_000_000.0
 """When a recording begins, s since 1970."""
 
 
-def drawn_robot(seed: int, preset: str = "strong", **fixed: tuple[float, float]) -> dict[str, Any]:
-    """A robot whose identified values are drawn from a preset, and the sensors of a good robot; the rest is the model."""
-    wide, good = PRESETS[preset], PRESETS["default"]
-    ranges = Randomization(
-        **{name: getattr(wide, name) for name in FITTED},
-        **{name: getattr(good, name) for name in ("position_noise", "velocity_noise", "position_resolution")},
-    )
-    ranges = dataclasses.replace(ranges, **fixed)
+def drawn_robot(seed: int, **fixed: tuple[float, float]) -> dict[str, Any]:
+    """A robot drawn from `DRAWN`, with some ranges fixed; what is not drawn is the model's."""
+    ranges = dataclasses.replace(DRAWN, **fixed)
     return dict(vars(draw(ranges, np.random.default_rng(seed), 7, 7)))
 
 
@@ -109,12 +115,12 @@ def truth(robot: dict[str, Any], field: str, index: int) -> float:
     return value[index] if isinstance(value, tuple) else 2.0 * round(value / 2.0)
 
 
-def trial(seed: int, preset: str = "strong", stamp_jitter: float = 0.0) -> dict[str, Any]:
+def trial(seed: int, stamp_jitter: float = 0.0) -> dict[str, Any]:
     """Draws, records and identifies one robot."""
-    robot = drawn_robot(seed, preset)
+    robot = drawn_robot(seed)
     with tempfile.TemporaryDirectory() as folder:
         trips = record_draw(path := Path(folder) / "plant.mcap", robot, seed, SECONDS, stamp_jitter=stamp_jitter)
-        found = as_json(identify(path, TASKS["arm_reach"]))
+        found = as_json(identify(path, TASKS["arm_reach"], prior=DRAWN))
     rows, index = [], {}
     for row in found.pop("parameters"):
         at = index[row["field"]] = index.get(row["field"], -1) + 1
@@ -128,7 +134,6 @@ def trial(seed: int, preset: str = "strong", stamp_jitter: float = 0.0) -> dict[
     del found["prior"]
     return {
         "seed": seed,
-        "draw": preset,
         "trips": trips,
         "all_told_within": all(row["within"] for row in told),
         "untold": [f"{row['field']} {row['of']}" for row in rows if not row["told_by_data"]],
@@ -146,7 +151,7 @@ def picture(path: Path, seed: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         record_draw(bag := Path(folder) / "plant.mcap", drawn_robot(seed), seed, SECONDS)
-        gap = identify(bag, TASKS["arm_reach"]).gap
+        gap = identify(bag, TASKS["arm_reach"], prior=DRAWN).gap
     wide, high, left, top, scale = 1000, 300, 70, 46, 2
     image = Image.new("RGB", (scale * wide, scale * 2 * high), "white")
     pen, words = ImageDraw.Draw(image), ImageFont.load_default(scale * 15)

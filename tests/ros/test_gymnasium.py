@@ -13,7 +13,7 @@ pytest.importorskip("mcap")
 from ros.robot import WAIT_S
 from std_msgs.msg import Float64MultiArray
 
-from ddpg_robot.cli.commands import over_ros
+from ddpg_robot.cli.evaluate import over_ros
 from ddpg_robot.cli.sources import actor_of
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.evaluate import evaluate

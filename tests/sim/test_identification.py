@@ -15,7 +15,7 @@ pytest.importorskip("scipy")
 pytest.importorskip("mcap")
 
 from bag_files import Message, effort, joint_state, mcap_bag, sqlite_bag
-from identification_trials import drawn_robot, record_draw, truth
+from identification_trials import DRAWN, drawn_robot, record_draw, truth
 from recorded_session import HOME, record
 
 from ddpg_robot.errors import ConfigError, JointMappingError, RecordingError
@@ -42,7 +42,7 @@ def robot():
 def found(tmp_path_factory: pytest.TempPathFactory) -> Identified:
     path = tmp_path_factory.mktemp("recording") / "plant.mcap"
     record_draw(path, drawn_robot(SEED, **SENSORS), SEED, 15.0)
-    return identify(path, TASKS["arm_reach"])
+    return identify(path, TASKS["arm_reach"], prior=DRAWN)
 
 
 def off(fit: Fit) -> dict[str, float]:
