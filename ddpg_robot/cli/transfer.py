@@ -205,8 +205,8 @@ def over_ros(policy: Path, measured: Result, robots: int) -> Result:
         drawn = {"draw": json.dumps(row["randomization"])}
         hold = {"hold_s": 4.0 if point else 20.0}
         result = (run_trial if point else run_walk)(policy, targets, plant_parameters=drawn, **hold)
-        trips = [one.get("trip") or "" for one in result["per_episode"]]
-        found.append({"success_rate": result["success_rate"], "trips": trips})
+        ends = [{"trip": one.get("trip") or "", "final_error": one.get("final_error")} for one in result["per_episode"]]
+        found.append({"success_rate": result["success_rate"], "targets": ends})
         episode_progress(robot + 1, robots)
     rate = float(np.mean([one["success_rate"] for one in found]))
     return {"success_rate": rate, "episodes": ROS_TARGETS * len(found), "robots": found}
