@@ -138,7 +138,8 @@ class Bench:
         }
         nominal = stress["policy"]["nominal"]["success_rate"]
         axes = self._along_axes(cell_episodes, KEPT * nominal) if cell_episodes else {}
-        grids = self._on_grids(cell_episodes) if cell_episodes else []
+        measured = [who for who in ("policy", "beside") if who in actors and cell_episodes]
+        grids = [grid for who in measured for grid in self._on_grids(cell_episodes, who, actors[who])]
         kept = stress["policy"]["together"]["success_rate"] / nominal if nominal else 0.0
         return {
             "policy": Path(self.source).stem, "beside": beside and Path(beside).stem, "task": self.task,
@@ -159,19 +160,19 @@ class Bench:
             axes[name] |= {"success_rate": rates, "first_failing": fails}
         return axes
 
-    def _on_grids(self, episodes: int) -> list[Result]:
+    def _on_grids(self, episodes: int, who: str, actor: Actor | None) -> list[Result]:
         """Success in each cell of two axes."""
         from ddpg_robot_sim.changes import AXES, GRIDS, changed
 
         def success(**levels: float) -> float:
-            return float(self.run(changed(**levels), episodes)["success_rate"])
+            return float(self.run(changed(**levels), episodes, actor)["success_rate"])
 
         grids = []
         for across, up in GRIDS:
             xs, ys = AXES[across].coarse, AXES[up].coarse
             rates = [[success(**{across: x, up: y}) for x in xs] for y in ys]
             labels = {"x": AXES[across].label, "y": AXES[up].label}
-            grids.append({**labels, "xs": list(xs), "ys": list(ys), "success_rate": rates})
+            grids.append({"who": who, **labels, "xs": list(xs), "ys": list(ys), "success_rate": rates})
         return grids
 
     def _random(self, task: Any) -> Act:

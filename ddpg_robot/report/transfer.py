@@ -94,7 +94,7 @@ def heat_card(grid: Result, found: Result) -> str:
     bar = 0.9 * found["stress"]["policy"]["nominal"]["success_rate"]
     words = f"Success in %, {found['cell_episodes']} episodes per cell. Ringed: under 90 % of nominal."
     names = (grid[axis].partition(",")[0] for axis in "xy")
-    return card(" and ".join(names).capitalize(), words, heat_map(grid, bar))
+    return card(f"{found[grid['who']]}: {' and '.join(names)}", words, heat_map(grid, bar))
 
 
 def heat_map(grid: Result, bar: float) -> str:

@@ -66,7 +66,8 @@ def test_there_is_no_score_where_the_reference_itself_fails() -> None:
     assert scores({"policy": walks, "reference": fallen, "random": fallen})["policy"]["together"] is None
 
 
-GRID = {"x": "mass", "y": "friction", "xs": [0.8, 1.2], "ys": [0.5, 2], "success_rate": [[1.0, 0.85], [0.95, 0.0]]}
+LEVELS = {"xs": [0.8, 1.2], "ys": [0.5, 2], "success_rate": [[1.0, 0.85], [0.95, 0.0]]}
+GRID = {"who": "policy", "x": "mass", "y": "friction", **LEVELS}
 
 
 def test_a_heat_map_rings_the_cells_under_the_bar_and_says_each_one() -> None:
@@ -87,5 +88,5 @@ def test_the_page_of_a_whole_measurement_has_every_part() -> None:
         "axes": {"mass": {**axis, "first_failing": {"below": 0.8, "above": None}}}, "grids": [GRID],
     }  # fmt: skip
     page = transfer_page(found, [("<img alt='x'>", "A success"), ("", "No films: no GL.")])
-    for words in ("Where it fails first", "One at a time", "Mass and friction", "A success", "No films: no GL."):
+    for words in ("Where it fails first", "One at a time", "mine: mass and friction", "A success", "No films: no GL."):
         assert words in page
