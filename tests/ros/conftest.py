@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ddpg_robot.spec import PolicyManifest
     from ddpg_robot_ros.processes import NodeProcess
 
-ROOT = Path(__file__).parents[2]
-
 # Without the ros extra there is nothing to collect here.
 if any(importlib.util.find_spec(module) is None for module in ("rclpy", "mujoco", "onnx", "gymnasium")):
     collect_ignore_glob = ["test_*.py"]
@@ -25,8 +23,6 @@ if any(importlib.util.find_spec(module) is None for module in ("rclpy", "mujoco"
 # Read when a context begins, and inherited by every process that a test starts.
 os.environ["ROS_DOMAIN_ID"] = str(215 + os.getpid() % 18)  # none that the programs under test choose for themselves
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / room) for room in ("", "sim", "export", "ros2_ws", "tests"))
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
