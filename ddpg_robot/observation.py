@@ -116,8 +116,6 @@ WITH_SLIDES = {"rad": "rad or m", "rad/s": "rad/s or m/s", "1": "1"}
 
 TERMS: dict[str, TermDefinition] = {
     **{name: term.of_motors for name, term in JOINT_TERMS.items()},
-    "joint_position": TermDefinition("rad", "joints", lambda i: i.state.position),
-    "joint_velocity": TermDefinition("rad/s", "joints", lambda i: i.state.velocity),
     "last_effort": TermDefinition("N*m", "joints", lambda i: i.last_effort),
     "command": TermDefinition("command", "command", lambda i: i.command),
     "command_xy": TermDefinition("m", 2, lambda i: i.command[:2]),

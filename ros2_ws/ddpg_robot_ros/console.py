@@ -110,6 +110,11 @@ class Operator(Bystander):
         """Newest diagnostic status whose name ends so."""
         return next((one for name, one in self.diagnostics.items() if name.endswith(suffix)), None)
 
+    def count(self, suffix: str, key: str) -> int:
+        """A whole number of the newest status whose name ends so; 0 before there is one."""
+        status = self.status(suffix)
+        return 0 if status is None else int(next(pair.value for pair in status.values if pair.key == key))
+
     def trip(self) -> str:
         """What the policy node's diagnostics say of its trip; empty where it has not tripped."""
         status = self.status("control loop")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,6 +76,19 @@ class _Window:
         return 100 * (self.process.cpu_seconds() - self.used) / (time.monotonic() - self.began)
 
 
+class _Observed(NamedTuple):
+    """A stretch of time in which a deployment was driven."""
+
+    window: tuple[float, float]
+    """From, to; monotonic s."""
+    stolen: float
+    """Processor time that the host gave to others, s."""
+    cpu: dict[str, float]
+    """Of each process, % of one core."""
+    updates: int
+    """That a learner made."""
+
+
 def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -> dict[str, Any]:
     """Figures of one loop, and of a bare loop that ran beside it.
 
@@ -95,16 +108,7 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         log, floor_log = folder / "loop.npz", folder / "floor.npz"
-        deployment = Deployment(
-            policy,
-            guard=setting.guard,
-            rate=rate,
-            policy_parameters={"timing_log": str(log), **_parameters(setting.realtime), **PARAMETERS},
-            guard_parameters=GUARD_PARAMETERS,
-            policy_module=setting.module,
-            record=folder if setting.record or setting.learner else None,
-            learner=(*setting.learner, "--out", str(folder / "learner")) if setting.learner else (),
-        )
+        deployment = _deployment(policy, rate, setting, folder, log)
 
         def start(title: str, arguments: list[str]) -> NodeProcess:
             process = NodeProcess(title, arguments)
@@ -121,25 +125,44 @@ def measure(policy: str | Path, rate: float, seconds: float, setting: Setting) -
             bare = "ddpg_robot_ros.benchmark.bare_loop"
             floor = start("bare loop", ["-m", bare, str(rate), str(floor_log), _floor_settings(setting)])
             drive(operator, deployment, WARM_UP_S)
-            measured = {"loop": deployment.nodes["policy_node"], "floor": floor}
-            measured |= {key: deployment.nodes[node] for key, node in BESIDE.items() if node in deployment.nodes}
-            updates = _updates(operator)
-            windows = {key: _Window.open(process) for key, process in measured.items()}
-            began, stolen = time.monotonic(), stolen_seconds()
-            drive(operator, deployment, seconds)
-            window, stolen = (began, time.monotonic()), stolen_seconds() - stolen
-            cpu = {key: window.percent() for key, window in windows.items()}
+            seen = _observe(operator, deployment, floor, seconds)
             floor.end()
-            tripped, updates = bool(operator.trip()), _updates(operator) - updates
+            tripped = bool(operator.trip())
         logs = {"loop": log, "floor": floor_log}
-        result = {key: figures(path, rate, window, cpu[key]) for key, path in logs.items()}
-        result["loop"]["stolen_percent"] = 100 * stolen / seconds
+        result = {key: figures(path, rate, seen.window, seen.cpu[key]) for key, path in logs.items()}
+        result["loop"]["stolen_percent"] = 100 * seen.stolen / seconds
         result["loop"]["tripped"] = tripped
         if guard is not None:
-            result["guard"] = {**guard, "cpu_percent": cpu["guard"]}
+            result["guard"] = {**guard, "cpu_percent": seen.cpu["guard"]}
         if setting.learner:
-            result["learner"] = {"updates": updates, "cpu_percent": cpu["learner"]}
+            result["learner"] = {"updates": seen.updates, "cpu_percent": seen.cpu["learner"]}
         return result
+
+
+def _deployment(policy: str | Path, rate: float, setting: Setting, folder: Path, log: Path) -> Deployment:
+    return Deployment(
+        policy,
+        guard=setting.guard,
+        rate=rate,
+        policy_parameters={"timing_log": str(log), **_parameters(setting.realtime), **PARAMETERS},
+        guard_parameters=GUARD_PARAMETERS,
+        policy_module=setting.module,
+        record=folder if setting.record or setting.learner else None,
+        learner=(*setting.learner, "--out", str(folder / "learner")) if setting.learner else (),
+    )
+
+
+def _observe(operator: Operator, deployment: Deployment, floor: NodeProcess, seconds: float) -> _Observed:
+    """Drives for so long, and says what the processes used meanwhile."""
+    measured = {"loop": deployment.nodes["policy_node"], "floor": floor}
+    measured |= {key: deployment.nodes[node] for key, node in BESIDE.items() if node in deployment.nodes}
+    updates = operator.count("learner", "updates")
+    windows = {key: _Window.open(process) for key, process in measured.items()}
+    began, stolen = time.monotonic(), stolen_seconds()
+    drive(operator, deployment, seconds)
+    window, stolen = (began, time.monotonic()), stolen_seconds() - stolen
+    cpu = {key: used.percent() for key, used in windows.items()}
+    return _Observed(window, stolen, cpu, operator.count("learner", "updates") - updates)
 
 
 def _parameters(realtime: Realtime) -> dict[str, Any]:
@@ -166,19 +189,13 @@ def _listen(operator: Operator, deployment: Deployment, seconds: float) -> dict[
 def _await_updates(operator: Operator, deployment: Deployment) -> None:
     """Drives until the learner learns."""
     end, before = time.monotonic() + LEARNER_WAIT_S, 0
-    while not 0 < before < _updates(operator):
+    while not 0 < before < operator.count("learner", "updates"):
         if time.monotonic() > end:
             raise ProcessFailedError(mismatch("learner", "no updates", f"some within {LEARNER_WAIT_S:g} s"))
         if operator.trip():  # nothing is learnt of a robot that is damped
             operator.trigger("policy_node/rearm")
-        before = _updates(operator)
+        before = operator.count("learner", "updates")
         drive(operator, deployment, 2.0)
-
-
-def _updates(operator: Operator) -> int:
-    """Updates that the learner's agent has made, as it said last; 0 without one."""
-    status = operator.status("learner")
-    return 0 if status is None else int(next(pair.value for pair in status.values if pair.key == "updates"))
 
 
 def drive(operator: Operator, deployment: Deployment, seconds: float, each: Callable[[], None] = lambda: None) -> None:

@@ -33,6 +33,8 @@ START_WAIT_S = 180.0
 POLL_S = 0.003
 HOLD_S, SUCCESS_S, SUCCESS_M = 4.0, 0.5, 0.02
 ASK_AGAIN_S = 0.5
+OWED = "updates owed"
+"""Of the learner's status: updates that it still has to make."""
 OWED_MOST = 500
 """Updates that a learner may be behind: ten seconds of a robot at 50 Hz, an update for each transition."""
 
@@ -215,20 +217,14 @@ def _ask(
 def _hold(deployment: Deployment, operator: Operator) -> float:
     """Stops the plant, and with it the time of all, until the learner has caught up. Returns how long it took, s."""
     began = time.monotonic()
-    if _owed(operator) <= OWED_MOST:
+    if operator.count("learner", OWED) <= OWED_MOST:
         return 0.0
     plant = deployment.nodes["plant_node"]
     plant.send(signal.SIGSTOP)
     try:
-        while _owed(operator) > OWED_MOST / 2:
+        while operator.count("learner", OWED) > OWED_MOST / 2:
             deployment.check()
             time.sleep(POLL_S)
     finally:
         plant.send(signal.SIGCONT)
     return time.monotonic() - began
-
-
-def _owed(operator: Operator) -> int:
-    """Updates that the learner still has to make, as it said last; 0 without one."""
-    status = operator.status("learner")
-    return 0 if status is None else int(next(pair.value for pair in status.values if pair.key == "updates owed"))
