@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 aten = torch.ops.aten
 
-NARROW = 32
-"""Layers of fewer outputs compute in float32 in any case: theirs are the values and actions, and cost next to nothing."""
+WIDE = 96
+"""Layers of fewer inputs or outputs compute in float32 in any case: rounding would cost more time than it saves there."""
 
 
 class Backprop:
@@ -28,8 +28,8 @@ class Backprop:
     Args:
         layers: the stack; parameters whose gradients are wanted have `grad` allocated.
         batch_size: rows of every input.
-        bfloat: gives the bfloat16 copy of a parameter; products of all but narrow layers, and activations between them, are in
-            bfloat16 then, while parameters, gradients, inputs and outputs stay float32.
+        bfloat: gives the bfloat16 copy of a parameter; the products of wide layers are in bfloat16 then, all else stays
+            float32.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Backprop:
     ) -> None:
         self._passes = [
             _BfloatLinearPass(layer, batch_size, bfloat)
-            if bfloat and isinstance(layer, nn.Linear) and layer.out_features >= NARROW
+            if bfloat and isinstance(layer, nn.Linear) and min(layer.in_features, layer.out_features) >= WIDE
             else _PASSES[type(layer)](layer, batch_size)
             for layer in layers
         ]
@@ -58,7 +58,7 @@ class Backprop:
         """
         for index in reversed(range(len(self._passes))):
             gradient = self._passes[index].backward(gradient, parameters, inputs or index > 0)
-        return gradient.float() if inputs else None
+        return gradient if inputs else None
 
 
 class _LinearPass:
@@ -73,37 +73,41 @@ class _LinearPass:
         self._input_gradient = torch.empty(batch_size, layer.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._x, self._type = x.float(), x.dtype
-        return torch.addmm(self._bias, self._x, self._transposed, out=self._output)
+        self._x = x
+        return torch.addmm(self._bias, x, self._transposed, out=self._output)
 
     def backward(self, gradient: Tensor, parameters: bool, inputs: bool) -> Tensor:
         if parameters:
             torch.mm(gradient.t(), self._x, out=self._weight_gradient)
             torch.sum(gradient, 0, out=self._bias_gradient)
-        return torch.mm(gradient, self._weight, out=self._input_gradient).to(self._type) if inputs else gradient
+        return torch.mm(gradient, self._weight, out=self._input_gradient) if inputs else gradient
 
 
 class _BfloatLinearPass:
-    """``y = x W^T + b`` with products in bfloat16, whose sums run in float32; writes float32 gradients."""
+    """``y = x W^T + b`` with the product in bfloat16, whose sums run in float32; all else is float32."""
 
     def __init__(self, layer: nn.Linear, batch_size: int, bfloat: Callable[[nn.Parameter], Tensor]) -> None:
-        self._weight, self._bias = bfloat(layer.weight), bfloat(layer.bias)
+        self._weight, self._bias = bfloat(layer.weight), layer.bias.detach()
         self._weight_gradient, self._bias_gradient = layer.weight.grad, layer.bias.grad
         self._transposed = self._weight.t()
-        self._output = torch.empty(batch_size, layer.out_features, dtype=torch.bfloat16)
-        self._input_gradient = torch.empty(batch_size, layer.in_features, dtype=torch.bfloat16)
-        self._product = torch.empty_like(self._weight)
+        inputs, outputs = ((batch_size, size) for size in (layer.in_features, layer.out_features))
+        self._x, self._input_product = (torch.empty(inputs, dtype=torch.bfloat16) for _ in range(2))
+        self._gradient, self._product = (torch.empty(outputs, dtype=torch.bfloat16) for _ in range(2))
+        self._weight_product = torch.empty_like(self._weight)
+        self._output, self._input_gradient = torch.empty(outputs), torch.empty(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._x = x.bfloat16()
-        return torch.addmm(self._bias, self._x, self._transposed, out=self._output)
+        torch.mm(self._x.copy_(x), self._transposed, out=self._product)
+        return self._output.copy_(self._product).add_(self._bias)
 
     def backward(self, gradient: Tensor, parameters: bool, inputs: bool) -> Tensor:
-        gradient = gradient.bfloat16()
+        self._gradient.copy_(gradient)
         if parameters:
-            self._weight_gradient.copy_(torch.mm(gradient.t(), self._x, out=self._product))
-            torch.sum(gradient, 0, dtype=torch.float32, out=self._bias_gradient)
-        return torch.mm(gradient, self._weight, out=self._input_gradient) if inputs else gradient
+            self._weight_gradient.copy_(torch.mm(self._gradient.t(), self._x, out=self._weight_product))
+            torch.sum(gradient, 0, out=self._bias_gradient)
+        if not inputs:
+            return gradient
+        return self._input_gradient.copy_(torch.mm(self._gradient, self._weight, out=self._input_product))
 
 
 class _ReluPass:

@@ -216,9 +216,7 @@ class Ddpg:
         if not self.updates:
             return  # what the critics say is still random: it needs no keeping
         for critic in (*self.critics, *self.target_critics.module):
-            critic.after[-1].weight.mul_(
-                change
-            )  # a narrow layer: its products are in float32, it has no copy to refresh
+            critic.after[-1].weight.mul_(change)  # a narrow layer: its products are in float32, they use no copy
             critic.after[-1].bias.mul_(change)
 
     def _smooth(self, action: Tensor) -> Tensor:
@@ -263,11 +261,12 @@ class Ddpg:
 
 
 def has_bfloat16_units() -> bool:
-    """Whether the processor multiplies bfloat16 matrices in hardware (AMX); others compute them slower than float32."""
+    """Whether the processor multiplies bfloat16 in hardware; others compute such products slower than those of float32."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def squared_error(q: Tensor, y: Tensor, expectile: float) -> tuple[float, Tensor]:

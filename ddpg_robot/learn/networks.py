@@ -178,7 +178,7 @@ def flatten_parameters(module: nn.Module) -> Flat:
 
 
 class BfloatCopy:
-    """The parameters of a network in bfloat16, for products on processors that are several times faster at those.
+    """The parameters of a network in bfloat16, for products on processors that are faster at those.
 
     Args:
         module: a network.

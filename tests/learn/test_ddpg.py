@@ -114,7 +114,7 @@ def test_gradients_are_those_of_autograd(variant):
 
 @pytest.mark.parametrize("preset", ["ddpg", "max"])
 def test_updates_in_bfloat16_are_those_in_float32_within_its_rounding(preset):
-    wide = {"actor_hidden": (64, 48), "critic_hidden": (64, 48), "batch_size": 32, "replay_capacity": 100}
+    wide = {"actor_hidden": (128, 96), "critic_hidden": (128, 96), "batch_size": 32, "replay_capacity": 100}
     gradients: dict[str, list[torch.Tensor]] = {"float32": [], "bfloat16": []}
     for precision, found in gradients.items():
         for seed in range(8):
@@ -132,7 +132,7 @@ def test_updates_in_bfloat16_are_those_in_float32_within_its_rounding(preset):
 
 def test_after_a_restore_products_in_bfloat16_use_the_restored_parameters():
     config = resolve_agent(
-        "ddpg", {"actor_hidden": (64,), "critic_hidden": (64,), "batch_size": 32, "precision": "bfloat16"}
+        "ddpg", {"actor_hidden": (96, 96), "critic_hidden": (96, 96), "batch_size": 32, "precision": "bfloat16"}
     )
     one, other = (Ddpg(5, 2, config, seed) for seed in (1, 2))
     batch = random_batch(one)
