@@ -139,6 +139,8 @@ class Learn:
     """Also copy JSON, table and picture to this directory."""
     beside: Annotated[tuple[Path, ...], arg(metavar="JSON ...")] = ()
     """Results of other benchmarks of this suite, for the same picture and table."""
+    adopt: Annotated[tuple[Path, ...], arg(metavar="JSON ...")] = ()
+    """Results of this very benchmark from another machine: their finished runs are taken over instead of trained."""
     collect_only: Flag = False
     """Train nothing: collect, draw and compare what is there, finished or not."""
 
@@ -148,19 +150,21 @@ class Learn:
             if self.peer and given != "ddpg":
                 raise ConfigError(mismatch(f"--peer and --{option}", f"{self.peer} and {given}", "one of them"))
         need("train", "sim", *(["bench"] if self.peer else []))
-        from ddpg_robot.learn.suite.collect import collect, read_result, write_result
+        from ddpg_robot.learn.suite.collect import collect, finished_runs, read_result, write_result
         from ddpg_robot.learn.suite.run import train_all
         from ddpg_robot.learn.suite.table import markdown
 
         if self.jobs < 1:
             raise ConfigError(mismatch("jobs", self.jobs, "a positive whole number"))
-        plan = self.plan()
-        beside = [read_result(path) for path in self.beside]
+        beside, adopted = ([read_result(path) for path in paths] for paths in (self.beside, self.adopt))
+        asked = self.plan()
+        plan = asked.joined(adopted)
         failed: dict[str, str] = {}
         if not self.collect_only:
+            done = finished_runs(adopted)
             with plan.opened() as lock:
-                failed = train_all(plan.runs(), self.jobs, lock)
-        result = collect(plan.recorded())
+                failed = train_all([run for run in asked.runs() if run.name not in done], self.jobs, lock)
+        result = collect(plan.recorded(), adopted)
         page = markdown(result, beside)
         file = plan.out / f"{plan.name}.json"
         write_result(result, file)

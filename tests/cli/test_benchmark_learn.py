@@ -68,6 +68,27 @@ def test_without_matplotlib_the_json_is_written_and_the_extra_named(benchmark: P
     assert (benchmark / "learn_gym_ddpg.json").exists()
 
 
+def test_runs_that_another_machine_has_finished_are_taken_over(benchmark: Path, tmp_path: Path) -> None:
+    there, out = benchmark / "learn_gym_ddpg.json", tmp_path / "out"
+    assert ends(command(out, "--seeds", 1, 2, "--adopt", there)) == 0
+    assert [path.name for path in sorted((out / "runs" / "Pendulum-v1").iterdir())] == ["seed2", "seed2.log"]
+    result, adopted = (json.loads((path / "learn_gym_ddpg.json").read_text()) for path in (out, benchmark))
+    assert (result["seeds"], result["incomplete"]) == ([0, 1, 2], [])
+    assert result["tasks"]["Pendulum-v1"]["runs"][:2] == adopted["tasks"]["Pendulum-v1"]["runs"]
+    assert result["machine"] == adopted["machine"]
+
+
+def test_the_result_of_another_benchmark_is_not_taken_over(
+    benchmark: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, out = benchmark / "learn_gym_ddpg.json", tmp_path / "out"
+    assert ends(command(out, "--adopt", there, steps=400)) == 2
+    assert (
+        "'learn_gym_ddpg' is the result of another benchmark: steps: found 300, expected 400" in capsys.readouterr().err
+    )
+    assert not out.exists()
+
+
 def test_another_benchmark_is_not_mixed_in(benchmark: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(command(benchmark, steps=400)) == 2
     assert "holds another benchmark: steps: found 300, expected 400" in capsys.readouterr().err

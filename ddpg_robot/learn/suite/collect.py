@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.files import write_whole
 from ddpg_robot.learn.rundir import read_json
-from ddpg_robot.learn.suite.plan import Plan, Run, require_same, shared_settings
+from ddpg_robot.learn.suite.plan import Plan, Run, require_same, rounded, run_name, shared_settings
 
 LAST_EVALUATIONS = 10
 """How many evaluations the final score of a run is the mean of."""
@@ -25,8 +26,12 @@ SCORES = ("return_mean", "success_rate")
 RESAMPLES = 10_000
 
 
-def collect(plan: Plan) -> dict[str, Any]:
+def collect(plan: Plan, others: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """Reads what the runs of a benchmark have written, finished or not.
+
+    Args:
+        plan: the benchmark.
+        others: results of the same benchmark from elsewhere; what is finished there and not here is taken over.
 
     Returns:
         JSON data: what ran (`name`, `suite`, `seeds`, `settings`, `versions`, `machine`), `incomplete` (task, seed and
@@ -36,10 +41,12 @@ def collect(plan: Plan) -> dict[str, Any]:
     Raises:
         RunDirectoryError: a run has other settings than the benchmark.
     """
-    runs = plan.runs()
+    elsewhere = finished_runs(others)
+    runs = [run for run in plan.runs() if run.finished or run.name not in elsewhere]
+    own = {run.name: _run_result(run) for run in runs}
     tasks = {}
     for name, (task, kwargs) in plan.tasks.items():
-        found = [_run_result(run) for run in runs if run.task == name]
+        found = [own.get(run.name) or elsewhere[run.name] for run in plan.runs() if run.task == name]
         found = [result for result in found if result["curve"]["step"]]
         tasks[name] = {"task": task, "task_kwargs": kwargs, "statistics": _statistics(found), "runs": found}
     return {
@@ -47,8 +54,8 @@ def collect(plan: Plan) -> dict[str, Any]:
         "suite": plan.suite,
         "seeds": list(plan.seeds),
         "settings": plan.settings(),
-        "versions": _versions(runs),
-        "machine": f"{platform.machine()}, {_cores()} cores",
+        "versions": _versions(runs, others),
+        "machine": "; ".join(sorted({f"{platform.machine()}, {_cores()} cores", *(o["machine"] for o in others)})),
         "incomplete": [
             {"task": run.task, "seed": run.config.seed, "step": run.last_row().get("step", 0)}
             for run in runs
@@ -60,8 +67,7 @@ def collect(plan: Plan) -> dict[str, Any]:
 
 def write_result(result: dict[str, Any], path: Path) -> None:
     """Writes JSON with six digits of each number, and each list of numbers on one line."""
-    rounded = json.loads(json.dumps(result), parse_float=lambda text: float(f"{float(text):.6g}"))
-    text = json.dumps(rounded, indent=1)
+    text = json.dumps(rounded(result), indent=1)
     write_whole(path, re.sub(r"\[([^][{}\"]*)\]", lambda list_: f"[{' '.join(list_[1].split())}]", text) + "\n")
 
 
@@ -69,10 +75,28 @@ def read_result(path: Path) -> dict[str, Any]:
     """Reads what `write_result` wrote. Raises ConfigError where it is something else."""
     try:
         result = json.loads(path.read_text())
-        result["name"], result["settings"]["steps"], result["tasks"].items()
+        result["name"], result["settings"]["steps"], result["versions"].items(), result["machine"], set(result["seeds"])
+        for task in result["tasks"].values():
+            (
+                task["task"],
+                task["task_kwargs"],
+                task["statistics"],
+                [(run["seed"], run["finished"]) for run in task["runs"]],
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(mismatch(f"file '{path}'", f"unreadable ({error})", "JSON of a benchmark")) from error
     return result
+
+
+def finished_runs(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Name of each finished run of some results -> its part of them."""
+    return {
+        run_name(task, run["seed"]): run
+        for result in results
+        for task, part in result["tasks"].items()
+        for run in part["runs"]
+        if run["finished"]
+    }
 
 
 def _run_result(run: Run) -> dict[str, Any]:
@@ -153,9 +177,12 @@ def _iqm(values: np.ndarray) -> np.ndarray:
     return np.sort(values, axis=1)[:, cut : values.shape[1] - cut].mean(axis=1)
 
 
-def _versions(runs: list[Run]) -> dict[str, str]:
-    """Versions that the runs were trained with; checks that their settings are the benchmark's."""
+def _versions(runs: list[Run], others: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Versions that the runs were trained with, here and elsewhere; checks that settings here are the benchmark's."""
     versions: dict[str, set[str]] = {}
+    for other in others:
+        for name, text in other["versions"].items():
+            versions.setdefault(name, set()).update(text.split(", "))
     for run in runs:
         if not run.files.settings_file.is_file():
             continue

@@ -33,7 +33,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.task} seed {self.config.seed}"
+        return run_name(self.task, self.config.seed)
 
     @property
     def files(self) -> RunDirectory:
@@ -157,9 +157,28 @@ class Plan:
             raise RunDirectoryError(mismatch(f"directory '{self.out}'", found, "a new path or a benchmark"))
         return self
 
+    def joined(self, results: list[dict[str, Any]]) -> Plan:
+        """This plan with the tasks and seeds of other results of the same benchmark, as `read_result` gives them.
+
+        Raises:
+            ConfigError: a result is of another benchmark.
+        """
+        tasks, seeds = dict(self.tasks), set(self.seeds)
+        for result in results:
+            if details := _differences(result["settings"], rounded(self.settings())):
+                raise ConfigError(f"'{result['name']}' is the result of another benchmark: {details}")
+            tasks |= {name: (task["task"], task["task_kwargs"]) for name, task in result["tasks"].items()}
+            seeds |= set(result["seeds"])
+        return dataclasses.replace(self, tasks=tasks, seeds=tuple(sorted(seeds)))
+
     @property
     def _file(self) -> Path:
         return self.out / "benchmark.json"
+
+
+def run_name(task: str, seed: int) -> str:
+    """How a run of a benchmark is called."""
+    return f"{task} seed {seed}"
 
 
 def shared_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -170,10 +189,18 @@ def shared_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def require_same(what: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Raises RunDirectoryError that names each setting in which two differ."""
+    if details := _differences(found, expected):
+        raise RunDirectoryError(f"{what}: {details}. Choose another --out, or the settings that are there")
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
     differing = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
-    if differing:
-        details = [f"{key}: found {found.get(key)!r}, expected {expected.get(key)!r}" for key in differing]
-        raise RunDirectoryError(f"{what}: {'; '.join(details)}. Choose another --out, or the settings that are there")
+    return "; ".join(f"{key}: found {found.get(key)!r}, expected {expected.get(key)!r}" for key in differing)
+
+
+def rounded(data: Any) -> Any:
+    """JSON data as it is written to results: six digits of each number."""
+    return json.loads(json.dumps(data), parse_float=lambda text: float(f"{float(text):.6g}"))
 
 
 def _rows(text: bytes) -> list[dict[str, Any]]:
