@@ -24,7 +24,7 @@ from ddpg_robot.cdr import CDR_HEADER
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import RecordingError, mismatch
 from ddpg_robot.mcap_file import mcap_library
-from ddpg_robot.recording import REASONS, SCHEMA, TERM_PREFIX, Marks, Session, TickLayout
+from ddpg_robot.recording import REASONS, SCHEMA, TERM_PREFIX, Marks, Mode, Session, TickLayout
 from ddpg_robot.recording_file import FRAME, TICK_CHANNEL, RecordingWriter, Trip, frame
 from ddpg_robot.safety import SafetyLimits, TripReason, Verdict
 from ddpg_robot.spec import PolicyManifest
@@ -176,6 +176,7 @@ class Recorder:
 
     Attributes:
         layout: fields of a tick.
+        marks: what else is recorded of a tick.
         path: the file.
         written: ticks on disk, or on their way there.
 
@@ -209,7 +210,8 @@ class Recorder:
         self._stream = stream
         self._complain = complain
         capacity = max(256, round(RING_SECONDS * controller.rate))
-        self._ring_of = (controller, state, command, marks or Marks(), self.layout, capacity)
+        self.marks = marks or Marks()
+        self._ring_of = (controller, state, command, self.marks, self.layout, capacity)
         self._name = "".join(char if char.isalnum() or char in "-_" else "_" for char in manifest.name)[:60]
         self._session = Session(
             SCHEMA,
@@ -241,6 +243,7 @@ class Recorder:
             return
         self._ring = Ring(*self._ring_of)
         self.add = self._ring.add
+        self.marks.mode = Mode.POLICY
         self.written = 0
         self._closing.clear()
         self.path = self._make_path()

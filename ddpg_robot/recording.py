@@ -48,13 +48,15 @@ _FIELD = re.compile(r"^(\w+)(?:\[(\d+)\])? ([a-z]\w*)(?:\s*#.*)?$")
 
 
 class Mode(IntEnum):
-    """Who drove in a tick that was neither tripped nor waiting."""
+    """Who drove in a tick that was neither tripped nor waiting; `STOPPING` also where it was."""
 
     POLICY = 0
     TAKEOVER = 1
     """A person, over the topic ``takeover``."""
     RESET = 2
     """The reset procedure."""
+    STOPPING = 3
+    """Nobody any more: the session ends, damped, then at zero effort."""
 
 
 class Mark(IntEnum):
@@ -158,7 +160,7 @@ class TickLayout:
             "uint32 rearms # so far",
             "uint16 phase # ticks since the policy ran, after this one",
             "uint8 reason",
-            "uint8 mode # who drove: 0 the policy, 1 a takeover, 2 the reset procedure",
+            "uint8 mode # who drove: 0 the policy, 1 a takeover, 2 the reset procedure, 3 nobody: the session ends",
             "uint8 mark # the episode ended: 1 in success, 2 in failure",
             *(f"bool {name}" for name in ("tripped", "barrier", "clamped", "slewed", "waiting")),
         ]

@@ -141,7 +141,7 @@ class Rerun:
             self.skipped += 1
             self._take_over(row, trips)
             return False
-        if self._has_modes and row["mode"] != Mode.POLICY and not row["tripped"]:
+        if self._has_modes and (row["mode"] == Mode.STOPPING or (row["mode"] != Mode.POLICY and not row["tripped"])):
             self._take_over(row, trips)
             return False
         if before is not None and row["rearms"] != before["rearms"]:

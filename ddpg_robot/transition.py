@@ -121,7 +121,7 @@ class TransitionMaker:
                 self._break()
         self._mark = max(self._mark, int(row["mark"])) if self._run else 0
         transition = self._ended(row) if self._run else None
-        if row["tripped"] or row["waiting"] or row["mode"] == Mode.RESET:
+        if row["tripped"] or row["waiting"] or row["mode"] in (Mode.RESET, Mode.STOPPING):
             self._break()
         elif self._ran(row):
             follows = last is not None and int(row["tick"]) == int(last["tick"]) + 1

@@ -14,6 +14,7 @@ import numpy as np
 
 from ddpg_robot.errors import CommandError
 from ddpg_robot.rate import PeriodicLoop
+from ddpg_robot.recording import Mode
 from ddpg_robot.safety import TripReason, Verdict
 from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import Array
@@ -190,7 +191,8 @@ class ControlLoop:
             while not self._stopping.is_set():
                 lateness = loop.wait()
                 try:
-                    self._measured_tick(lateness)
+                    self._look_for_stall(lateness)
+                    self._measured(lateness, self._tick)
                 except Exception as error:  # publishing failed; the loop must outlive it
                     self._safety.trip(TripReason.FAULT, f"publishing: {error}")
                 self.counts.lost = lost_before + loop.lost
@@ -198,12 +200,15 @@ class ControlLoop:
                     gc.collect()  # between ticks, never inside one
             self._farewell(loop)
 
-    def _measured_tick(self, lateness: float) -> None:
-        began = time.perf_counter()
+    def _look_for_stall(self, lateness: float) -> None:
         if lateness > self._stall_limit and not self.waiting:
             detail = f"a tick came {lateness * 1e3:.0f} ms late, limit {self._stall_limit * 1e3:.0f} ms"
             self._safety.trip(TripReason.STALL, detail)
-        age = self._tick()
+
+    def _measured(self, lateness: float, tick: Callable[[], float]) -> None:
+        """Runs a tick, which publishes and returns the state's age, measures and records it."""
+        began = time.perf_counter()
+        age = tick()
         published = time.time()
         since_state = published - self._state.latency_from if math.isfinite(age) else math.nan
         work = time.perf_counter() - began
@@ -280,12 +285,20 @@ class ControlLoop:
             self._on_event()
 
     def _farewell(self, loop: PeriodicLoop) -> None:
-        for _ in range(self._farewell_ticks):
-            loop.wait()
-            with contextlib.suppress(Exception):  # an unusable state only ages
-                self._state.take()
-            self._damper.step(self._zero, self._state.state, self._state.age())
-            self._publish(self._damper.effort)
-        for _ in range(ZERO_TICKS):
-            loop.wait()
-            self._publish(self._zero)
+        if self._recorder is not None:
+            self._recorder.marks.mode = Mode.STOPPING
+        for i in range(self._farewell_ticks + ZERO_TICKS):
+            lateness = loop.wait()
+            effort = self._damper.effort if i < self._farewell_ticks else self._zero
+            with contextlib.suppress(Exception):  # publishing failed; the next tick may succeed
+                self._measured(lateness, lambda effort=effort: self._farewell_tick(effort))
+
+    def _farewell_tick(self, effort: Array) -> float:
+        with contextlib.suppress(Exception):  # an unusable state only ages
+            self._state.take()
+        age = self._state.age()
+        self._damper.step(self._zero, self._state.state, age)  # writes the damper's effort
+        for recorded in (self._controller.proposed, self._controller.effort):
+            recorded[:] = effort
+        self._publish(effort)
+        return age

@@ -11,9 +11,10 @@ import pytest
 from ros.robot import PATIENT, WAIT_S, RobotDouble
 
 from ddpg_robot.policy import OnnxPolicy
-from ddpg_robot.recording import Recording
+from ddpg_robot.recording import Mode, Recording
 from ddpg_robot.replay import replay
 from ddpg_robot.safety import TripReason
+from ddpg_robot_ros.control_loop import ZERO_TICKS
 from ddpg_robot_ros.processes import wait_until
 
 pytest.importorskip("mcap")
@@ -36,8 +37,8 @@ def test_a_deployment_with_an_estop_replays_bit_for_bit(
     assert robot.hears_damping()
     assert wait_until(lambda: robot.trigger("policy_node/rearm").success, WAIT_S)
     robot.efforts(1.0)
-    heard = {tuple(effort) for _, effort in robot.commands}
     assert node.end() == 0
+    heard = {tuple(effort) for _, effort in robot.commands}
     with Recording(one_file(tmp_path / "bags")) as recording:
         rows = np.concatenate(list(recording.blocks()))
         assert not recording.truncated
@@ -45,6 +46,10 @@ def test_a_deployment_with_an_estop_replays_bit_for_bit(
     recorded = {tuple(row) for row in rows["applied_effort"]}
     assert heard <= recorded  # what the robot heard, and nothing that went to nobody
     assert (np.diff(rows["tick"].astype(int)) == 1).all()
+    stops = rows["mode"] == Mode.STOPPING
+    assert (np.diff(stops.astype(int)) >= 0).all()  # to the very end
+    at_zero = ~rows["applied_effort"][stops].any(axis=1)
+    assert 10 < at_zero.argmax() == stops.sum() - ZERO_TICKS  # damped, then zero
     assert np.median(rows["work"]) < 0.01
     with Recording(one_file(tmp_path / "bags")) as recording:
         report = replay(OnnxPolicy.open(spring), recording, 0.0)
