@@ -95,10 +95,10 @@ def read_bag(path: str | Path, robot: RobotSpec, command: CommandSpec | None, na
     Raises:
         RecordingError: the bag is damaged, foreign, or lacks one of the `TOPICS`. JointMappingError: the joints are others.
     """
-    if robot.floating_base or robot.passive_joints or (command is not None and command.kind != "point"):
-        raise RecordingError(
-            mismatch("policy", "commands or a base that plain bags are not read for", "an arm's policy")
-        )
+    foreign = robot.floating_base or robot.passive_joints or robot.more_state
+    if foreign or (command is not None and command.kind != "point"):
+        found = "commands, a base or an object that plain bags are not read for"
+        raise RecordingError(mismatch("policy", found, "an arm's policy"))
     bag = Bag()
     takers: dict[str, Taker] = {
         "joint_states": _state_taker(bag, robot),

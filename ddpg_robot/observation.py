@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,14 @@ GAIT_FREQUENCY = 2.5
 class Inputs:
     """Everything a term may be computed from; kinematics are current when a term asks for them."""
 
-    __slots__ = ("command", "kinematics", "last_effort", "state")
+    __slots__ = ("command", "kinematics", "last_effort", "object_bounds", "state")
 
     def __init__(self, robot: RobotSpec, needs_chain: bool) -> None:
         self.state = RobotState.of(robot)
+        thing = robot.object
+        self.object_bounds: tuple[Any, Any] = (
+            (None, None) if thing is None else (np.array(thing.lower), np.array(thing.upper))
+        )
         self.command: Array = np.zeros(0)
         self.last_effort: Array = np.zeros(robot.n_joints)
         self.kinematics: ChainKinematics | None = None
@@ -53,6 +58,8 @@ class TermDefinition:
     compute: Callable[[Inputs], Array]
     needs_chain: bool = False
     needs_base: bool = False
+    needs: str = ""
+    """One of `RobotSpec.more_state`."""
 
 
 def _hand_velocity(inputs: Inputs) -> Array:
@@ -86,6 +93,13 @@ def _gait_clock(inputs: Inputs) -> Array:
     # From the measurement's own stamp: simulation, robot and recording agree without a counter that could be lost.
     angle = 2.0 * math.pi * math.fmod(GAIT_FREQUENCY * inputs.state.stamp, 1.0)
     return np.array([math.sin(angle), math.cos(angle)])
+
+
+def _object_position(inputs: Inputs) -> Array:
+    # A camera's height of a thing on a table has noise; the policy was trained with none, and has never seen another height.
+    lower, upper = inputs.object_bounds
+    inside: Array = np.clip(inputs.state.object_position, lower, upper)
+    return inside
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,7 @@ TERMS: dict[str, TermDefinition] = {
     "target_direction_joints": TermDefinition("m/rad", "joints", _target_direction_joints, needs_chain=True),
     "projected_gravity": TermDefinition("1", 3, _projected_gravity, needs_base=True),
     "base_angular_velocity": TermDefinition("rad/s", 3, lambda i: i.state.angular_velocity, needs_base=True),
+    "object_position": TermDefinition("m", 3, _object_position, needs="object_position"),
     "gait_clock": TermDefinition("1", 2, _gait_clock),
 }
 
@@ -196,6 +211,10 @@ class ObservationBuilder:
                 raise ObservationError(mismatch(f"term '{term.name}'", found, f"{expected.size} x {expected.unit}"))
             if TERMS[term.name].needs_base and not robot.floating_base:
                 raise ObservationError(mismatch(f"term '{term.name}' on '{robot.name}'", "a fixed base", "an IMU"))
+            if (needs := TERMS[term.name].needs) and needs not in robot.more_state:
+                raise ObservationError(
+                    mismatch(f"term '{term.name}' on '{robot.name}'", f"no {needs} in its state", "one")
+                )
         self._inputs = Inputs(robot, any(TERMS[term.name].needs_chain for term in observation.terms))
         # One flat buffer: the terms are views of it, in order, so the flat observation costs nothing.
         self._flat: Float32 = np.zeros(observation.size, np.float32)

@@ -89,6 +89,8 @@ class Ring:
             sources += [("orientation_wxyz", state.orientation_wxyz), ("angular_velocity", state.angular_velocity)]
         if state.passive.size:
             sources.append(("passive_position", state.passive))  # and velocity, the next field
+        if state.more:
+            sources += [("motion_age", state.motion_age), *state.more]
         self._copies = [(rows(name, source), source) for name, source in sources]
         self._output = rows("output", controller.output)
         self._controller, self._state, self._marks = controller, state, marks

@@ -151,6 +151,9 @@ class TickLayout:
             lines += ["float64[4] orientation_wxyz", "float64[3] angular_velocity # rad/s"]
         if m := len(interface.robot.passive_joints):
             lines += [f"float64[{m}] passive_position # rad or m", f"float64[{m}] passive_velocity # rad/s or m/s"]
+        if more := interface.robot.more_state:
+            lines += ["float64[1] motion_age # s, of the joint state alone"]
+            lines += [f"float64[3] {name} # {unit}" for name, unit in more.items()]
         lines.append(f"float32[{n}] output # of the policy, when it ran last")
         lines += [
             f"float32[{term.size}] {TERM_PREFIX}{term.name} # {term.unit}" for term in interface.observation.terms

@@ -155,6 +155,10 @@ class Rerun:
             state.orientation_wxyz[:], state.angular_velocity[:] = row["orientation_wxyz"], row["angular_velocity"]
         if state.passive.size:
             state.passive[:] = row["passive_position"], row["passive_velocity"]
+        if state.more:
+            state.motion_age[:] = row["motion_age"]
+        for name, values in state.more:
+            values[:] = row[name]
         command.values[:] = row["command"]
         verdict = controller.drive(state, command, float(row["age"]), bool(row["waiting"]))
         mine["proposed_effort"], mine["applied_effort"] = controller.proposed, controller.effort

@@ -162,7 +162,7 @@ class SafetyFilter:
         joints = robot.joints
         self._names = robot.joint_names
         self._limits = limits
-        self._only_motors = not robot.floating_base and not robot.passive_joints
+        self._only_motors = not (robot.floating_base or robot.passive_joints or robot.more_state)
         effort_limit = np.array([joint.effort_limit for joint in joints])
         self._effort_upper, self._effort_lower = effort_limit, -effort_limit
         self._damping = np.array([-joint.damping for joint in joints])
@@ -266,15 +266,11 @@ class SafetyFilter:
             # The state comes first: a NaN in it is why a policy proposes one, and the operator should read the cause.
             self._trip_not_finite("position", state.position)
             self._trip_not_finite("velocity", state.velocity)
+            self._trip_beside_joints(state)
             self._trip_not_finite("proposed effort", proposed)
             return
-        if (
-            state.floating_base and not np.isfinite(state.angular_velocity).all()
-        ):  # a network may swallow a NaN: max(0, NaN) can be 0
-            self.trip(TripReason.NOT_FINITE, f"angular velocity of the base is {state.angular_velocity.tolist()}")
-            return
-        if state.passive.size and not np.isfinite(state.passive).all():
-            self.trip(TripReason.NOT_FINITE, f"passive joints are at {state.passive.tolist()}")
+        self._trip_beside_joints(state)  # a network may swallow a NaN: max(0, NaN) can be 0
+        if self.tripped:
             return
         if not abs(state_age) <= self._limits.state_timeout:
             limit = self._limits.state_timeout
@@ -330,13 +326,25 @@ class SafetyFilter:
 
     def _damp(self, state: RobotState, state_age: float) -> None:
         """``-damping * velocity`` within the effort limits; zero where the velocity is not known."""
-        if abs(state_age) <= self._limits.state_timeout:
+        # A camera that is dead leaves the joints' velocities known.
+        age = state.motion_age.item() if state.more else state_age
+        if abs(age) <= self._limits.state_timeout:
             np.multiply(state.velocity, self._damping, out=self.effort)
             self.effort[~np.isfinite(self.effort)] = 0.0  # before the clamp, which would make full torque of infinity
             np.clip(self.effort, self._effort_lower, self._effort_upper, self.effort)
         else:
             self.effort[:] = 0.0
         self._last[:] = self.effort
+
+    def _trip_beside_joints(self, state: RobotState) -> None:
+        """Trips where something is not finite that no joint with a motor says."""
+        if state.floating_base and not np.isfinite(state.angular_velocity).all():
+            self.trip(TripReason.NOT_FINITE, f"angular velocity of the base is {state.angular_velocity.tolist()}")
+        if state.passive.size and not np.isfinite(state.passive).all():
+            self.trip(TripReason.NOT_FINITE, f"passive joints are at {state.passive.tolist()}")
+        for name, values in state.more:
+            if not np.isfinite(values).all():
+                self.trip(TripReason.NOT_FINITE, f"{name.replace('_', ' ')} is {values.tolist()}")
 
     def _trip_motion(self, state: RobotState, worst: int) -> None:
         if not np.isfinite(state.motion).all():

@@ -28,12 +28,12 @@ UNBOUNDED = LARGEST
 """A joint's velocity limit, and its position limits with either sign, where it has none: the safety filter never acts on it."""
 LARGEST_NUMBER = 1e12
 """Bound of every other number: sums of squares stay finite."""
-LATER_FIELDS = ("passive_joints", "joints")
+LATER_FIELDS = ("passive_joints", "joints", "object")
 """Fields that the first manifests did not have; of `RobotSpec`, joints are never empty."""
 MAX_TEXT = 255
 """Characters of a name, a unit or a frame."""
 LARGEST_EXPLORATION = 0.5
-COMMAND_SIZES = {"point": 3, "velocity": 3, "none": 0}
+COMMAND_SIZES = {"point": 3, "fixed": 3, "velocity": 3, "none": 0}
 
 Vector = tuple[float, ...]
 Scalar = str | bool | int | float | None
@@ -110,6 +110,25 @@ class KinematicChain:
 
 
 @dataclass(frozen=True)
+class ObjectSpec:
+    """A thing in the robot's reach, of which something says where it is: a camera."""
+
+    frame: str
+    """In which it is said."""
+    lower: Vector
+    """Where it can be, m. A policy sees it there and nowhere else: on a table, at the height that it was trained with."""
+    upper: Vector
+
+    def __post_init__(self) -> None:
+        for field in ("lower", "upper"):
+            _require(
+                len(getattr(self, field)) == 3, mismatch(f"object {field}", len(getattr(self, field)), "3 numbers")
+            )
+        inside = all(low <= high for low, high in zip(self.lower, self.upper))
+        _require(inside, mismatch("object bounds", f"{self.lower} .. {self.upper}", "lower <= upper"))
+
+
+@dataclass(frozen=True)
 class RobotSpec:
     """The robot: its joints in order, their limits, and its kinematic chain where an observation term needs it."""
 
@@ -122,6 +141,8 @@ class RobotSpec:
     chain: KinematicChain | None = None
     passive_joints: tuple[str, ...] = ()
     """Joints without a motor that joint_states tells of all the same: the slides and the hinge of a planar walker's base."""
+    object: ObjectSpec | None = None
+    """What the policy handles, where it sees that."""
 
     def __post_init__(self) -> None:
         names = list(self.measured_joints)
@@ -142,9 +163,19 @@ class RobotSpec:
         """Joints that joint_states tells of: those with a motor, then those without."""
         return (*self.joint_names, *self.passive_joints)
 
+    @cached_property
+    def more_state(self) -> dict[str, str]:
+        """What its state has beside joints and IMU, 3 numbers each: attribute of `RobotState` -> unit."""
+        return {"object_position": "m"} if self.object is not None else {}
+
     @property
     def n_joints(self) -> int:
         return len(self.joints)
+
+    @property
+    def of_joints(self) -> RobotSpec:
+        """The same robot without what it has beside joints and IMU."""
+        return dataclasses.replace(self, object=None)
 
 
 @dataclass(frozen=True)
@@ -217,7 +248,8 @@ class CommandSpec:
     """What the operator asks for: a point to reach, a velocity to walk at, or nothing."""
 
     kind: str
-    """``point`` (geometry_msgs/PointStamped), ``velocity`` (geometry_msgs/Twist) or ``none``: the policy has one task."""
+    """``point`` (geometry_msgs/PointStamped), ``velocity`` (geometry_msgs/Twist), ``fixed``: the one point that both bounds are,
+    which nobody need say, or ``none``: the policy has one task."""
     frame: str
     size: int
     unit: str
@@ -230,11 +262,19 @@ class CommandSpec:
         for field in ("lower", "upper"):
             bound = getattr(self, field)
             _require(len(bound) == self.size, mismatch(f"command bound {field}", len(bound), f"{self.size} numbers"))
+        if self.kind == "fixed":
+            _require(self.lower == self.upper, mismatch("command bounds", f"{self.lower} .. {self.upper}", "one point"))
+            return
         _require(
             all(low <= high for low, high in zip(self.lower, self.upper))
             and (self.lower != self.upper or not self.size),
             mismatch("command bounds", f"{self.lower} .. {self.upper}", "lower <= upper, and a choice somewhere"),
         )
+
+    @property
+    def is_given(self) -> bool:
+        """Nobody is asked for anything: a robot with this policy begins by itself."""
+        return self.kind in ("fixed", "none")
 
 
 @dataclass(frozen=True)
@@ -323,7 +363,7 @@ def to_dict(spec: Any) -> dict[str, Any]:
 
 
 def _without_later_fields(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in items if key not in LATER_FIELDS or value != ()}
+    return {key: value for key, value in items if key not in LATER_FIELDS or value not in ((), None)}
 
 
 def from_dict(cls: type[T], data: Any) -> T:

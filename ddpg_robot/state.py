@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,9 @@ class RobotState:
         velocity: its second row ``(n,)``, rad/s.
         orientation_wxyz: base orientation ``(4,)``, unit quaternion, base frame to world (floating base only).
         angular_velocity: angular velocity of the base in its own frame ``(3,)``, rad/s (floating base only).
+        object_position: where the object is ``(3,)``, m, in the frame of its `ObjectSpec` (robots with one only).
+        more: name and buffer of those of `RobotSpec.more_state`.
+        motion_age: age of positions and velocities ``(1,)``, s, where `more` of the state may be older (those robots only).
         stamp: time of measurement, s.
     """
 
@@ -29,7 +34,10 @@ class RobotState:
         "angular_velocity",
         "floating_base",
         "measured",
+        "more",
         "motion",
+        "motion_age",
+        "object_position",
         "orientation_wxyz",
         "passive",
         "position",
@@ -37,7 +45,9 @@ class RobotState:
         "velocity",
     )
 
-    def __init__(self, n_joints: int, floating_base: bool = False, n_passive: int = 0) -> None:
+    def __init__(
+        self, n_joints: int, floating_base: bool = False, n_passive: int = 0, more: Iterable[str] = ()
+    ) -> None:
         self.measured: Array = np.zeros((2, n_joints + n_passive))
         self.motion: Array = self.measured[:, :n_joints]
         self.passive: Array = self.measured[:, n_joints:]
@@ -46,12 +56,15 @@ class RobotState:
         self.floating_base = floating_base
         self.orientation_wxyz: Array = np.array([1.0, 0.0, 0.0, 0.0])
         self.angular_velocity: Array = np.zeros(3)
+        self.object_position: Array = np.zeros(3)
+        self.motion_age: Array = np.zeros(1)
+        self.more: tuple[tuple[str, Array], ...] = tuple((name, getattr(self, name)) for name in more)
         self.stamp = 0.0
 
     @classmethod
     def of(cls, robot: RobotSpec) -> RobotState:
         """The state of a robot."""
-        return cls(robot.n_joints, robot.floating_base, len(robot.passive_joints))
+        return cls(robot.n_joints, robot.floating_base, len(robot.passive_joints), robot.more_state)
 
 
 class Command:

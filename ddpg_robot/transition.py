@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.recording import REASONS, TERM_PREFIX, Mark, Mode, TickLayout
 from ddpg_robot.safety import TripReason
-from ddpg_robot.spec import PolicyInterface
+from ddpg_robot.spec import PolicyInterface, RobotSpec
 
 ENDS = (TripReason.POSITION_LIMIT, TripReason.VELOCITY_LIMIT, TripReason.TILT)
 """Trips that the policy brought about: they end an episode, as in simulation. After others nothing is known."""
@@ -37,13 +38,28 @@ class Counts:
     """Transitions left out for a number that is none."""
 
 
+def check_learnable(robot: RobotSpec) -> None:
+    """Whether transitions of this robot hold all that its rewards are computed from.
+
+    Raises:
+        ConfigError: it has more state than joints and IMU tell.
+    """
+    if robot.more_state:
+        found = f"{', '.join(robot.more_state)} in the state of robot '{robot.name}'"
+        raise ConfigError(mismatch("online learning", found, "joint states and an IMU alone: train it in simulation"))
+
+
 def transition_dtype(interface: PolicyInterface) -> np.dtype[Any]:
     """Fields of a transition: states before and after it, what was observed, asked for and applied.
 
     ``before`` and ``after`` are what a task's reward is computed from: joint state (and base) at the two runs of the policy,
     with the effort that was applied in the tick before each. ``reward`` is what a reward topic said, NaN where none did.
     ``terminated``: a trip that the policy brought about, or somebody called it a failure. ``ended``: the episode did, so or else.
+
+    Raises:
+        ConfigError: see `check_learnable`.
     """
+    check_learnable(interface.robot)
     n, size = interface.robot.n_joints, interface.observation.size
     side: list[Any] = [("position", "<f8", n), ("velocity", "<f8", n), ("effort", "<f8", n)]
     if interface.robot.floating_base:

@@ -82,6 +82,8 @@ def _observations(interface: PolicyInterface, fractions: np.ndarray, rng: np.ran
         quaternion = rng.standard_normal(4)
         state.orientation_wxyz[:] = quaternion / np.linalg.norm(quaternion)
         state.angular_velocity[:] = rng.uniform(-10, 10, 3)  # rad/s, faster than any base should turn
+        for _, values in state.more:
+            values[:] = rng.uniform(-FREE_SPEED, FREE_SPEED, 3)
         builder.build(state, asked, value[2 * n : 3 * n])
         row[:] = builder.flat()
     return rows

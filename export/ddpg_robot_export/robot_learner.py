@@ -24,7 +24,7 @@ from ddpg_robot.learn.online import OnlineLearner, OnlineSettings, Reward
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recording import Recording, TickLayout
 from ddpg_robot.spec import Scalar
-from ddpg_robot.transition import Counts, TransitionMaker
+from ddpg_robot.transition import Counts, TransitionMaker, check_learnable
 from ddpg_robot.versions import VersionId, VersionStore
 from ddpg_robot_export.candidates import CandidateMaker, GateSettings, RefusedError
 from ddpg_robot_export.trial_returns import TrialReturns
@@ -97,6 +97,7 @@ class RobotLearner:
         control = self.manifest.control
         self._rate = rate or 1 / control.loop_period
         self._ticks = round(self._rate * control.period)
+        check_learnable(self.manifest.robot)
         self.layout = TickLayout.of(policy.interface)
         self.learner = OnlineLearner(run_dir, self._rewards, self._ticks, online)
         self._topic_reward = reward is None

@@ -18,13 +18,15 @@ from sensor_msgs.msg import JointState
 
 from ddpg_robot.errors import CommandError, MessageError, ObservationError, mismatch
 from ddpg_robot.incoming import check_point, check_sizes, joint_order
-from ddpg_robot.spec import CommandSpec
+from ddpg_robot.spec import CommandSpec, ObjectSpec
 from ddpg_robot.state import Command, RobotState
 from ddpg_robot_ros.joint_state_bytes import JointStateLayout
 
 ExtraJoints = Literal["refuse", "ignore"]
 LARGEST_MESSAGE = 65_536
 """Bytes of a message that is looked at: some 1,000 joints. To build a larger one would hold up the loop."""
+OBJECT_MARGIN = 0.05
+"""An object may be said to be so far from where it can be, m: a camera is no better."""
 
 PLAIN_CDR = (b"\x00\x00", b"\x00\x01")
 """Encodings that ROS messages have: big and little endian. Others place the numbers differently."""
@@ -133,6 +135,33 @@ class ImuReader:
             raise ObservationError(mismatch("imu orientation", "none", "a unit quaternion, base to world"))
         state.orientation_wxyz[:] = (q.w / norm, q.x / norm, q.y / norm, q.z / norm)
         state.angular_velocity[:] = (w.x, w.y, w.z)
+        return stamp_seconds(message.header.stamp)
+
+
+class ObjectReader:
+    """Fills the object's position of a `RobotState` from geometry_msgs/PointStamped."""
+
+    def __init__(self, spec: ObjectSpec) -> None:
+        self._spec = spec
+
+    def fill(self, message: Any, state: RobotState) -> float:
+        """Writes the position into `state`.
+
+        Returns:
+            The message's stamp, s.
+
+        Raises:
+            ObservationError: it is in another frame, or more than `OBJECT_MARGIN` from where the object can be.
+        """
+        spec, point = self._spec, (message.point.x, message.point.y, message.point.z)
+        frame = message.header.frame_id
+        if frame not in ("", spec.frame):
+            raise ObservationError(mismatch("object frame", repr(frame[:40]), repr(spec.frame)))
+        for axis, value, low, high in zip("xyz", point, spec.lower, spec.upper):
+            if math.isfinite(value) and not low - OBJECT_MARGIN <= value <= high + OBJECT_MARGIN:
+                found, expected = f"{value:g} m", f"{low:g} .. {high:g} m, or within {OBJECT_MARGIN:g} m of that"
+                raise ObservationError(mismatch(f"object {axis}", found, expected))
+        state.object_position[:] = point
         return stamp_seconds(message.header.stamp)
 
 

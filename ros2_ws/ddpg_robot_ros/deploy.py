@@ -81,7 +81,7 @@ def deploy(
 
 def _what_to_send(command: CommandSpec, namespace: str) -> str:
     """Tells the operator how the robot is asked for something."""
-    if command.kind not in SEND:
+    if command.is_given:
         return "The policy takes no command: it begins at once."
     what, program = SEND[command.kind]
     example = " ".join(f"{low + 0.75 * (high - low):.3g}" for low, high in zip(command.lower, command.upper))

@@ -89,7 +89,8 @@ class EffortGuard(Node):
         self._damper = SafetyFilter(robot, SafetyLimits(state_timeout=self._state_timeout), self._period)
         self._damper.trip(TripReason.FAULT, "damping")
         self._zero = np.zeros(self._n)
-        self._state = StateInput(self, robot, value(self, "extra_joints"), value(self, "age_source"))
+        # What it damps with are the joints: neither a camera nor a state estimator that is dead may take that from it.
+        self._state = StateInput(self, robot.of_joints, value(self, "extra_joints"), value(self, "age_source"))
         self._commands = self._subscribe(value(self, "commands"))
         self._chosen = self._commands  # by the operator; the guard's own thread turns to it
         self._wait = MessageWait(self, self._commands)

@@ -12,9 +12,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
 from ddpg_robot.errors import ConfigError, mismatch
+from ddpg_robot.state import RobotState
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.convert import JointStateReader, stamp_seconds
 from ddpg_robot_ros.deploy import use_own_domain
+from ddpg_robot_ros.inputs import sensors_of
 from ddpg_robot_ros.processes import Deployment, ProcessFailedError
 from ddpg_robot_ros.transport import Newest
 from ddpg_robot_ros.trial import await_start
@@ -26,6 +28,8 @@ ASK_S = 0.3
 ATTEMPTS = 5
 """Of an episode: a state that the network lost makes another one necessary."""
 SILENCE_S = 20.0
+SAME = 1e-9
+"""Positions and velocities that went through another frame differ by no more, m and m/s."""
 PATIENT = 100.0
 """Timeouts in periods: in lockstep nothing moves while a process waits."""
 
@@ -39,11 +43,11 @@ class Judge(Protocol):
         ...
 
     def start(self, seed: int) -> Any:
-        """Begins an episode: ``joints`` (names), ``motion`` ``(2, k)``, ``target`` (a point, or None)."""
+        """Begins an episode: ``joints`` (names), ``motion`` ``(2, k)``, ``state`` (then measured), ``target`` (or None)."""
         ...
 
-    def step(self, motion: np.ndarray, effort: np.ndarray) -> tuple[float, bool]:
-        """Reward of a period, and whether the episode is over: motion at its end ``(2, k)``, effort in it ``(n,)``, N·m."""
+    def step(self, state: RobotState, effort: np.ndarray) -> tuple[float, bool]:
+        """Reward of a period, and whether the episode is over: state at its end, effort in it ``(n,)``, N·m."""
         ...
 
 
@@ -107,6 +111,9 @@ class EpisodeTrial:
         self._deployment, self._operator, self._judge = deployment, operator, judge
         self._states = Newest(operator.node, JointState, "joint_states", EVERY_QOS)
         robot = deployment.manifest.robot
+        self._others = [
+            (Newest(operator.node, kind, topic, EVERY_QOS), reader) for topic, kind, reader in sensors_of(robot)
+        ]
         self._reader = JointStateReader(robot.measured_joints)
         self._driven = robot.joint_names
 
@@ -130,7 +137,7 @@ class EpisodeTrial:
             now = self._next()
             if abs(now - before - self._judge.period) > 1e-6:
                 raise StateLostError
-            reward, over = self._judge.step(self._operator.state.measured.copy(), self._exerted)
+            reward, over = self._judge.step(self._operator.state, self._exerted)
             total, length, before = total + reward, length + 1, now
         return total, length
 
@@ -143,27 +150,44 @@ class EpisodeTrial:
 
     def _place(self, start: Any) -> float:
         """Puts the robot to the start of the episode; returns the time of the state that shows it there."""
-        while self._states.take() is not None:
-            pass
+        for stream in (self._states, *(newest for newest, _ in self._others)):
+            while stream.take() is not None:
+                pass
         self._operator.place(start.joints, start.motion[0], start.motion[1])
         end = time.monotonic() + SILENCE_S
         while time.monotonic() < end:
             now = self._next()
-            if np.array_equal(self._operator.state.measured, start.motion):
+            if _same(self._operator.state, start.state):
                 return now
         raise ProcessFailedError(mismatch("joint_states", "another pose", "the start of the episode"))
 
     def _next(self) -> float:
-        """Reads the next joint state; returns its time, s."""
-        end = time.monotonic() + SILENCE_S
-        while (message := self._states.take()) is None:
-            self._deployment.check()
-            if time.monotonic() > end:
-                raise ProcessFailedError(mismatch("joint_states", "silence", "messages"))
-            time.sleep(POLL_S)
+        """Reads the next joint state and what was measured with it; returns its time, s."""
+        message = self._await(self._states)
         if trip := self._operator.trip():
             raise ProcessFailedError(mismatch("policy node", trip, "one that drives"))
         self._reader.fill(message, self._operator.state)
         effort = dict(zip(message.name, message.effort))
         self._exerted = np.array([effort[name] for name in self._driven])
-        return stamp_seconds(message.header.stamp)
+        now = stamp_seconds(message.header.stamp)
+        for newest, reader in self._others:
+            while (stamp := reader.fill(self._await(newest), self._operator.state)) < now:
+                pass  # of a joint state that was lost, or not looked at
+            if stamp > now:
+                raise StateLostError
+        return now
+
+    def _await(self, newest: Newest) -> Any:
+        end = time.monotonic() + SILENCE_S
+        while (message := newest.take()) is None:
+            self._deployment.check()
+            if time.monotonic() > end:
+                raise ProcessFailedError(mismatch(newest.topic, "silence", "messages"))
+            time.sleep(POLL_S)
+        return message
+
+
+def _same(one: RobotState, other: RobotState) -> bool:
+    """Whether two states of a robot are one and the same."""
+    pairs = [(values, getattr(other, name)) for name, values in one.more]
+    return np.array_equal(one.measured, other.measured) and all(np.abs(a - b).max() < SAME for a, b in pairs)

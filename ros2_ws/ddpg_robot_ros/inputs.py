@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from geometry_msgs.msg import PointStamped, Twist, TwistStamped
 from rclpy.node import Node
@@ -13,7 +13,7 @@ from sensor_msgs.msg import Imu, JointState
 
 from ddpg_robot.spec import CommandSpec, RobotSpec
 from ddpg_robot.state import Command, RobotState
-from ddpg_robot_ros.convert import ExtraJoints, ImuReader, JointStateReader, PointReader, TwistReader
+from ddpg_robot_ros.convert import ExtraJoints, ImuReader, JointStateReader, ObjectReader, PointReader, TwistReader
 from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS, Newest
 
 AgeSource = Literal["stamp", "receipt"]
@@ -50,8 +50,26 @@ class Age:
         return since_stamp if abs(since_stamp) > since_receipt else since_receipt
 
 
+class Reader(Protocol):
+    """Writes a message into a state, and returns its stamp, s."""
+
+    def fill(self, message: Any, state: RobotState) -> float:
+        """Raises ObservationError where the message cannot be used."""
+        ...
+
+
+def sensors_of(robot: RobotSpec) -> list[tuple[str, type, Reader]]:
+    """What tells of a robot's state beside ``joint_states``: topic, message type, reader."""
+    found: list[tuple[str, type, Reader]] = []
+    if robot.floating_base:
+        found.append(("imu", Imu, ImuReader()))
+    if robot.object is not None:
+        found.append(("object", PointStamped, ObjectReader(robot.object)))
+    return found
+
+
 class StateInput:
-    """Newest joint states, and IMU where the base floats.
+    """Newest joint states, and what else the robot's state has: IMU, object.
 
     Attributes:
         state: the newest state; joints in the policy's order.
@@ -74,9 +92,10 @@ class StateInput:
         self._joints = subscribe(node, JointState, "joint_states", STATE_QOS, raw=True)
         self._reader = JointStateReader(robot.measured_joints, extra_joints)
         self._joint_age = Age(now, age_source, steady)
-        self._imu = subscribe(node, Imu, "imu", STATE_QOS) if robot.floating_base else None
-        self._imu_reader = ImuReader()
-        self._imu_age = Age(now, age_source, steady)
+        self._others = [
+            (subscribe(node, kind, topic, STATE_QOS), reader, Age(now, age_source, steady))
+            for topic, kind, reader in sensors_of(robot)
+        ]
 
     def take(self) -> None:
         """Takes what is new.
@@ -89,30 +108,35 @@ class StateInput:
         if message is not None and fill(message, self.state):
             self._joint_age.saw(self.state.stamp)
             self.latency_from = self.state.stamp or self._joints.info["source_timestamp"] * 1e-9
-        if self._imu is not None:
-            message = self._imu.take()
+        for newest, reader, age in self._others:
+            message = newest.take()
             if message is not None:
-                self._imu_age.saw(self._imu_reader.fill(message, self.state))
+                age.saw(reader.fill(message, self.state))
 
     def age(self) -> float:
         """Age of the state (of its oldest part), s; infinite before the first one."""
-        age = self._joint_age.now()
-        return age if self._imu is None else max(age, self._imu_age.now(), key=abs)
+        oldest = self._joint_age.now()
+        self.state.motion_age[0] = oldest
+        for _, _, age in self._others:
+            oldest = max(oldest, age.now(), key=abs)
+        return oldest
 
     def describe(self) -> str:
         """Topics and how many publish on them, for messages."""
-        inputs = [self._joints] if self._imu is None else [self._joints, self._imu]
-        return ", ".join(f"{one.topic} ({one.publishers} publishers)" for one in inputs)
+        return ", ".join(f"{one.topic} ({one.publishers} publishers)" for one in self._inputs)
 
     def destroy(self) -> None:
         """Ends the subscriptions."""
-        self._joints.destroy()
-        if self._imu is not None:
-            self._imu.destroy()
+        for one in self._inputs:
+            one.destroy()
+
+    @property
+    def _inputs(self) -> list[Newest]:
+        return [self._joints, *(newest for newest, _, _ in self._others)]
 
 
 class CommandInput:
-    """Newest target (a point) or velocity; of a policy that takes no command, nothing.
+    """Newest target (a point) or velocity; of a policy that takes none, nothing, or the one point there is.
 
     Attributes:
         command: the newest command that was accepted.
@@ -121,10 +145,11 @@ class CommandInput:
 
     def __init__(self, node: Node, spec: CommandSpec, stamped_twist: bool, subscribe: type[Newest] = Newest) -> None:
         self.command = Command(spec.size)
+        self._from_start = spec.lower if spec.kind == "fixed" else 0.0
         self._is_point = spec.kind == "point"
         self._reader: PointReader | TwistReader
         self._newest: Newest | None = None
-        if spec.kind == "none":
+        if spec.is_given:
             pass
         elif self._is_point:
             self._reader = PointReader(spec)
@@ -138,7 +163,7 @@ class CommandInput:
         """Drops the command and one that may be waiting: a robot that starts again must be asked again."""
         if self._newest is not None:
             self._newest.take()
-        self.command.values[:] = 0.0
+        self.command.values[:] = self._from_start
         self.given = not self._is_point  # no velocity asked for means: stand
 
     def take(self) -> bool:

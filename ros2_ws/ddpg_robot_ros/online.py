@@ -14,6 +14,7 @@ from ddpg_robot.exploration import ExplorationSettings, Explorer
 from ddpg_robot.files import write_whole
 from ddpg_robot.safety import SafetyLimits
 from ddpg_robot.spec import PolicyManifest
+from ddpg_robot.transition import check_learnable
 from ddpg_robot.versions import VersionId, VersionStore
 from ddpg_robot_ros.diagnostics import status
 from ddpg_robot_ros.episodes import Episodes
@@ -60,6 +61,7 @@ class Online:
 
     def __init__(self, node: Node, manifest: PolicyManifest, limits: SafetyLimits) -> None:
         self._node, self._robot = node, manifest.robot
+        check_learnable(manifest.robot)
         directory = value(node, "record")
         if value(node, "shadow") or not directory:
             expected = "a directory in `record`, and no shadow: what is learnt from was done, and is on disk"

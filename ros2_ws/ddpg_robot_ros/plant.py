@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +65,7 @@ class Plant:
         gravity_compensation: False switches off what the model's ``gravcomp`` does.
         draw: the robot that an episode of a task with domain randomisation had: ``info["randomization"]``.
         passive_joints: hinges and slides without a motor that are measured all the same.
+        more: what else is measured, of `RobotSpec.more_state`; the object is the model's body of that name.
 
     Attributes:
         joint_names: actuated joints in the model's order; all arrays are in this order.
@@ -86,6 +87,7 @@ class Plant:
         gravity_compensation: bool = True,
         draw: Mapping[str, Any] | None = None,
         passive_joints: Sequence[str] = (),
+        more: Iterable[str] = (),
     ) -> None:
         self._model = _robot_of_file(model) if model.suffix == ".toml" else _robot_of_mjcf(model)
         self._data = mujoco.MjData(self._model)
@@ -113,7 +115,10 @@ class Plant:
             self.base = Base(self._data.qpos[qpos : qpos + 7], moving[:3], moving[3:])
         self._force = self._accelerometer()
         self.applied = np.zeros(len(joints))
-        self.measured = RobotState(len(joints), self.floating_base, len(passive_joints))
+        self.measured = RobotState(len(joints), self.floating_base, len(passive_joints), more)
+        self._object = self._body("object") if "object_position" in dict(self.measured.more) else None
+        if draw is not None and self.measured.more:
+            raise ConfigError(mismatch("draw", "a robot whose state has more than joints and IMU", "none such"))
         self._hardware = None if draw is None else self._drawn(draw)
         self.reset()
 
@@ -129,22 +134,25 @@ class Plant:
     def place(self, names: Sequence[str], position: Sequence[float], velocity: Sequence[float] = ()) -> None:
         """Moves the robot into a pose, at rest unless velocities are given; joints not named stay.
 
+        Hinges and slides of other things in the model may be named too: those that an object moves on.
+
         A robot on a floating base is first put back to where it stood at the start: legs and base must fit together.
 
         Raises:
             JointMappingError: a joint is unknown, or names, positions and velocities differ in number.
         """
-        unknown = sorted(set(names) - set(self.measured_joints))
+        known = self._movable()
+        unknown = sorted(set(names) - set(known))
         if unknown or len(names) != len(position) or len(velocity) not in (0, len(names)):
             found = f"{len(position)} positions, {len(velocity)} velocities for {', '.join(names[:20])}"
-            raise JointMappingError(mismatch("pose", found, "a position for each known joint", self.measured_joints))
-        where = [self.measured_joints.index(name) for name in names]
+            raise JointMappingError(mismatch("pose", found, "a position for each known joint", known))
+        where = [known[name] for name in names]
         if self.floating_base:
             self._data.qpos[:] = self._home
-        self._data.qpos[self._all_qpos[where]] = position
+        self._data.qpos[self._model.jnt_qposadr[where]] = position
         self._data.qvel[:] = 0.0
         if len(velocity):
-            self._data.qvel[self._all_qvel[where]] = velocity
+            self._data.qvel[self._model.jnt_dofadr[where]] = velocity
         self._data.ctrl[:] = self._data.qacc_warmstart[:] = 0.0  # nothing of what was before
         self._begin()
 
@@ -227,6 +235,9 @@ class Plant:
         if self.floating_base:
             state.orientation_wxyz[:] = self.base.pose[3:]
             state.angular_velocity[:] = self.base.turning
+        if self._object is not None:
+            mujoco.mj_kinematics(self._model, self._data)  # a step leaves bodies where they were at its beginning
+            state.object_position[:] = self._data.xpos[self._object]
         state.stamp = self.time
 
     def _accelerometer(self) -> slice | None:
@@ -267,12 +278,24 @@ class Plant:
         return np.asarray(joints)
 
     def _passive(self, names: Sequence[str]) -> np.ndarray:
-        model, kinds = self._model, (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
-        free = {model.joint(j).name: j for j in range(model.njnt) if model.jnt_type[j] in kinds}
+        free = self._movable()
         unknown = sorted(set(names) - (set(free) - set(self.joint_names)))
         if unknown:
             raise ConfigError(mismatch("passive joints", ", ".join(unknown), "hinges or slides without a motor", free))
         return np.array([free[name] for name in names], dtype=int)
+
+    def _movable(self) -> dict[str, int]:
+        """Name -> index of every hinge and slide."""
+        model, kinds = self._model, (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+        return {model.joint(j).name: j for j in range(model.njnt) if model.jnt_type[j] in kinds}
+
+    def _body(self, name: str) -> int:
+        bodies = [self._model.body(b).name for b in range(self._model.nbody)]
+        if name not in bodies:
+            raise ConfigError(
+                mismatch("bodies of the model", f"no '{name}'", "the object of the policy's robot", bodies)
+            )
+        return bodies.index(name)
 
     def _hold_damping(self) -> np.ndarray:
         damping = self._numeric("trip_damping")

@@ -1,7 +1,7 @@
 """The plant node: a simulated robot in real time, behind the topics of a real one.
 
-Publishes ``joint_states`` (effort: what the motors exerted) and, of a floating base, ``imu``; takes
-``effort_controller/commands``. When commands stop it holds by damping, as an arm's firmware does; a robot with legs stands
+Publishes ``joint_states`` (effort: what the motors exerted), ``imu`` of a floating base, ``object`` where a policy sees it;
+takes ``effort_controller/commands``. When commands stop it holds by damping, as an arm's firmware does; a robot with legs stands
 by itself until the first one. On SIGINT it outlives its controllers: their farewell must reach it. ``~/set_pose`` puts the
 robot into a pose; ``~/base_pose`` and ``~/base_velocity`` (forward, left, up, turning; in a frame that only turns with the
 heading) tell of a floating base what no robot knows of itself, for whoever measures how it walked.
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PointStamped, PoseStamped, TwistStamped
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
@@ -81,7 +81,8 @@ class PlantNode(Node):
         manifest = read_manifest(policy_path(value(self, "policy")))
         model = find_model(named) if named else model_of(manifest.robot, manifest.training.robot_file is not None)
         compensation, draw = value(self, "gravity_compensation"), read_draw(value(self, "draw"))
-        self._plant = Plant(model, compensation, draw, manifest.robot.passive_joints)
+        robot = manifest.robot
+        self._plant = Plant(model, compensation, draw, robot.passive_joints, robot.more_state)
         names = self._plant.measured_joints
         self._state_order = self._order("joint_order", names)
         self._command_order = np.argsort(self._order("command_order", self._plant.joint_names))
@@ -106,6 +107,11 @@ class PlantNode(Node):
             self._base_velocities = self.create_publisher(TwistStamped, "~/base_velocity", STATE_QOS)
             self._truth_every = max(1, round(value(self, "rate") / TRUTH_RATE_HZ))
             self._published = 0
+        if robot.object is not None:
+            self._object = PointStamped()
+            self._object.header.frame_id = robot.object.frame
+            self._objects = self.create_publisher(PointStamped, "object", STATE_QOS)
+        self._has_object = robot.object is not None
         has_clock = value(self, "publish_clock") or self._lockstep
         self._plant_clock = self.create_publisher(Clock, "/clock", 10) if has_clock else None
 
@@ -200,6 +206,10 @@ class PlantNode(Node):
         self._states.publish(self._message)
         if self._plant.floating_base:
             self._publish_imu(stamp)
+        if self._has_object:
+            self._object.header.stamp, at = stamp, self._object.point
+            at.x, at.y, at.z = measured.object_position.tolist()
+            self._objects.publish(self._object)
 
     def _publish_imu(self, stamp: Time) -> None:
         message, measured, force = self._imu, self._plant.measured, self._plant.specific_force

@@ -96,7 +96,7 @@ def await_start(deployment: Deployment, operator: Operator, ended: Callable[[], 
 
     def ready() -> bool:
         deployment.check()
-        listens = deployment.manifest.command.kind == "none" or operator.ready()
+        listens = deployment.manifest.command.is_given or operator.ready()
         return ended() or (operator.active() and listens and operator.watch())
 
     if not wait_until(ready, START_WAIT_S, period=0.1):

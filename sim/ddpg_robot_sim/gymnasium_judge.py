@@ -7,18 +7,21 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from ddpg_robot.state import Command
-from ddpg_robot_sim.gymnasium_robot import robot_of, target_of
+from ddpg_robot.state import Command, RobotState
+from ddpg_robot_sim.gymnasium_robot import command_of, read_state, robot_of
 
 
 class Start(NamedTuple):
     """How an episode begins."""
 
     joints: tuple[str, ...]
+    """Those that are measured, and those on which an object moves."""
     motion: np.ndarray
     """Positions and velocities of the joints ``(2, k)``, rad and rad/s, of slides m and m/s."""
+    state: RobotState
+    """What is measured then."""
     target: np.ndarray | None
-    """What the robot is asked for ``(3,)``, m; None where it takes no command."""
+    """What the robot is asked for ``(3,)``, m; None where nobody need ask."""
 
 
 class GymnasiumJudge:
@@ -35,10 +38,13 @@ class GymnasiumJudge:
         self._env, self._task = env, env.unwrapped
         self._robot = robot_of(env)
         model, spec = self._task.model, self._robot.interface.robot
-        joints = [model.joint(name).id for name in spec.measured_joints]
-        self._joints, self._qpos, self._qvel = spec.measured_joints, model.jnt_qposadr[joints], model.jnt_dofadr[joints]
+        self._object_joints = self._robot.layout.object_joints
+        self._joints = (*spec.measured_joints, *self._object_joints)
+        joints = [model.joint(name).id for name in self._joints]
+        self._qpos, self._qvel = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
         self._gear = self._robot.action_scaling[1]
         self._motion = np.zeros((2, len(joints)))
+        self._object_origin = np.zeros(0)
         self._task.do_simulation = self._follow
 
     @property
@@ -50,22 +56,27 @@ class GymnasiumJudge:
         """Begins the episode of this seed."""
         self._env.reset(seed=seed)
         data, command = self._task.data, self._robot.interface.command
-        asked = Command(command.size)
-        target_of(self._task.model, data, self._robot.layout, asked)
-        motion = np.stack([data.qpos[self._qpos], data.qvel[self._qvel]])
-        return Start(self._joints, motion, asked.values if command.size else None)
+        asked, state = Command(command.size), RobotState.of(self._robot.interface.robot)
+        command_of(self._task.model, data, self._robot.layout, asked)
+        read_state(self._task.model, data, self._robot.interface.robot, state)
+        self._motion = np.stack([data.qpos[self._qpos], data.qvel[self._qvel]])
+        n = len(self._object_joints)
+        self._object_origin = state.object_position[:n] - self._motion[0, len(self._joints) - n :]
+        return Start(self._joints, self._motion.copy(), state, None if command.is_given else asked.values)
 
-    def step(self, motion: np.ndarray, effort: np.ndarray) -> tuple[float, bool]:
+    def step(self, state: RobotState, effort: np.ndarray) -> tuple[float, bool]:
         """One control period of the robot.
 
         Args:
-            motion: positions and velocities at its end ``(2, k)``, joints as in `Start`.
+            state: what is measured at its end.
             effort: what the motors exerted in it ``(n,)``, N·m.
 
         Returns:
             The reward, and whether the episode is over.
         """
-        self._motion = motion
+        n = state.measured.shape[1]
+        self._motion[:, :n] = state.measured
+        self._motion[0, n:] = state.object_position[: len(self._object_joints)] - self._object_origin
         space: Any = self._env.action_space
         action = (effort / self._gear).astype(space.dtype)
         _, reward, terminated, truncated, _ = self._env.step(np.clip(action, space.low, space.high))

@@ -24,6 +24,7 @@ from ddpg_robot.spec import (
     ControlSpec,
     JointSpec,
     KinematicChain,
+    ObjectSpec,
     ObservationSpec,
     PolicyInterface,
     RobotSpec,
@@ -55,6 +56,11 @@ class Layout:
     target_joints: tuple[str, ...] = ()
     """Slides of the model that put its target where the command says: x, y."""
     chain: KinematicChain | None = None
+    object: ObjectSpec | None = None
+    object_joints: tuple[str, ...] = ()
+    """Slides of the model on which its object moves: x, y."""
+    still_joints: tuple[str, ...] = ()
+    """Joints of the model that stand where they stand: those of a goal that is always the same."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ def robot_of(env: gymnasium.Env) -> Any:
             floating_base=False,
             chain=layout.chain,
             passive_joints=layout.passive_joints,
+            object=layout.object,
         )
         interface = PolicyInterface(robot, control, ObservationSpec(layout.terms), layout.command)
         found = GymnasiumRobot(interface, (np.zeros(len(gear)), gear), layout)
@@ -120,11 +127,13 @@ def difference(task: Any, robot: GymnasiumRobot, samples: int = SAMPLES) -> floa
     model, interface = task.model, robot.interface
     builder = ObservationBuilder(interface.robot, interface.observation, interface.command)
     state, command, worst = RobotState.of(interface.robot), Command(interface.command.size), 0.0
+    still = [model.joint(name).qposadr[0] for name in robot.layout.still_joints]
     for _ in range(samples):
         qpos = model.qpos0 + rng.uniform(-1.0, 1.0, model.nq)
+        qpos[still] = model.qpos0[still]
         task.set_state(qpos, rng.uniform(-15.0, 15.0, model.nv))
         read_state(model, task.data, interface.robot, state)
-        target_of(model, task.data, robot.layout, command)
+        command_of(model, task.data, robot.layout, command)
         builder.build(state, command, np.zeros(interface.robot.n_joints))
         observation = np.asarray(task._get_obs(), np.float32)
         worst = max(worst, float(np.abs(builder.flat() - observation).max()))
@@ -132,15 +141,20 @@ def difference(task: Any, robot: GymnasiumRobot, samples: int = SAMPLES) -> floa
 
 
 def read_state(model: mujoco.MjModel, data: mujoco.MjData, robot: RobotSpec, state: RobotState) -> None:
-    """MjData -> state: what joint_states tells."""
+    """MjData -> state: what joint_states tells, and where the object is."""
     for i, name in enumerate(robot.measured_joints):
         joint = model.joint(name).id
         state.measured[0, i] = data.qpos[model.jnt_qposadr[joint]]
         state.measured[1, i] = data.qvel[model.jnt_dofadr[joint]]
+    if robot.object is not None:
+        mujoco.mj_kinematics(model, data)  # a step leaves bodies where they were at its beginning
+        state.object_position[:] = data.body("object").xpos
 
 
-def target_of(model: mujoco.MjModel, data: mujoco.MjData, layout: Layout, command: Command) -> None:
+def command_of(model: mujoco.MjModel, data: mujoco.MjData, layout: Layout, command: Command) -> None:
     """MjData -> command: what an operator says, where there is something to say."""
+    if layout.command.kind == "fixed":
+        command.values[:] = layout.command.lower
     for axis, name in enumerate(layout.target_joints):
         command.values[axis] = data.qpos[model.jnt_qposadr[model.joint(name).id]]
 
@@ -163,9 +177,9 @@ def _planar_reach(task: Any, joints: list[int]) -> Layout | None:
     bodies = {model.body(b).name: b for b in range(model.nbody)}
     if not {"fingertip", "target"} <= set(bodies):
         return None
-    slides = tuple(model.joint(j).name for j in range(model.njnt) if model.jnt_bodyid[j] == bodies["target"])
+    slides = _slides(model, bodies["target"])
     names = tuple(model.joint(j).name for j in joints)
-    if len(slides) != 2 or any(model.joint(slide).type[0] != mujoco.mjtJoint.mjJNT_SLIDE for slide in slides):
+    if len(slides) != 2:
         return None
     lower, upper = (tuple(float(model.joint(slide).range[side]) for slide in slides) for side in (0, 1))
     command = CommandSpec("point", "base", 3, "m", (*lower, -PLANE), (*upper, PLANE))
@@ -176,10 +190,50 @@ def _planar_reach(task: Any, joints: list[int]) -> Layout | None:
     return Layout(terms, command=command, target_joints=slides, chain=chain)
 
 
+def _push(task: Any, joints: list[int]) -> Layout | None:
+    """Positions and velocities of an arm, where its tip is, an object that slides on a table, and a goal: Pusher."""
+    model = task.model
+    bodies = {model.body(b).name: b for b in range(model.nbody)}
+    if not {"tips_arm", "object", "goal"} <= set(bodies):
+        return None
+    slides, still = _slides(model, bodies["object"]), _slides(model, bodies["goal"])
+    if len(slides) != 2 or not _always_the_same(task, "goal"):
+        return None
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    at, goal = data.xpos[bodies["object"]], tuple(data.xpos[bodies["goal"]].tolist())
+    ways = np.array([*(model.joint(slide).range for slide in slides), (0.0, 0.0)])  # (3, 2)
+    thing = ObjectSpec("base", *(tuple((at + ways[:, side]).tolist()) for side in (0, 1)))
+    command = CommandSpec("fixed", "base", 3, "m", goal, goal)
+    chain = _chain(model, joints, bodies["tips_arm"], "tips_arm")
+    robot = RobotSpec("arm", tuple(_joint(model, j, 1.0, 1.0) for j in joints), False, False, chain, object=thing)
+    names = ("joint_position", "joint_velocity", "hand_position", "object_position", "command")
+    terms = observation_spec(names, robot, command).terms
+    return Layout(terms, (), command, chain=chain, object=thing, object_joints=slides, still_joints=still)
+
+
+def _slides(model: mujoco.MjModel, body: int) -> tuple[str, ...]:
+    """The joints of a body that slides along x and y, in this order; none for another."""
+    joints = [model.joint(j) for j in range(model.njnt) if model.jnt_bodyid[j] == body]
+    along = {tuple(joint.axis.tolist()): joint.name for joint in joints if joint.type[0] == mujoco.mjtJoint.mjJNT_SLIDE}
+    x, y = along.get((1.0, 0.0, 0.0)), along.get((0.0, 1.0, 0.0))
+    return (x, y) if x is not None and y is not None and len(joints) == 2 else ()
+
+
+def _always_the_same(task: Any, body: str) -> bool:
+    """Whether episodes begin with a body in one and the same place."""
+    places = []
+    for seed in (0, 1):
+        task.reset(seed=seed)
+        places.append(task.data.body(body).xpos.copy())
+    return bool((places[0] == places[1]).all())
+
+
 LAYOUTS: tuple[Callable[[Any, list[int]], Layout | None], ...] = (
     lambda task, joints: _joint_motion(task, "joint_velocity"),
     lambda task, joints: _joint_motion(task, "joint_velocity_clipped"),
     _planar_reach,
+    _push,
 )
 """Ways in which Gymnasium's tasks make an observation of what a robot can measure; None where a model is none of the kind."""
 
@@ -249,8 +303,6 @@ def _refusal(task: Any, name: str) -> str:
     found = [text for key, text in forces.items() if parts.get(key)]
     if (task.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).any():
         found.append("height and velocity of a free base, which neither encoders nor an IMU measure")
-    if any(task.model.body(b).name == "object" for b in range(task.model.nbody)):
-        found.append("where an object is, which the robot does not measure")
     size = int(np.prod(task.observation_space.shape))
-    expected = "positions and velocities of hinges and slides, or of a planar arm and its target"
+    expected = "positions and velocities of hinges and slides, or of an arm and its target or object"
     return mismatch(f"observation of task '{name}'", ", ".join(found) or f"{size} numbers of another kind", expected)

@@ -9,11 +9,13 @@ from ddpg_robot.spec import (
     ControlSpec,
     JointSpec,
     KinematicChain,
+    ObjectSpec,
     PolicyInterface,
     RobotSpec,
 )
 
 POINT = CommandSpec("point", "base", 3, "m", lower=(-1.0, -1.0, -1.0), upper=(1.0, 1.0, 1.0))
+TABLE = ObjectSpec("base", (-1.0, -1.0, -0.25), (1.0, 1.0, -0.25))
 TERMS = ("joint_position", "joint_velocity", "last_effort", "command", "target_error", "target_direction_joints")
 
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from core.robots import POINT, TERMS, two_joint_interface, two_joint_robot
+from core.robots import POINT, TABLE, TERMS, two_joint_interface, two_joint_robot
 
 from ddpg_robot.errors import ObservationError
 from ddpg_robot.kinematics import ChainKinematics, in_heading_frame
@@ -141,3 +141,17 @@ def test_projected_gravity_points_down_in_the_base_frame():
     state.orientation_wxyz[:] = [math.cos(half), math.sin(half), 0, 0]
     gravity = builder.build(state, Command(3), np.zeros(2))["projected_gravity"][0]
     assert gravity == pytest.approx([0, -1, 0], abs=1e-7)
+
+
+def test_an_object_is_seen_where_it_can_be_at_the_height_of_its_table():
+    robot = dataclasses.replace(two_joint_robot(), object=TABLE)
+    builder = ObservationBuilder(robot, observation_spec(("object_position",), robot, POINT), POINT)
+    state = RobotState.of(robot)
+    state.object_position[:] = [0.5, 1.02, -0.24]
+    assert builder.build(state, Command(3), np.zeros(2))["object_position"][0].tolist() == [0.5, 1.0, -0.25]
+
+
+def test_an_object_is_refused_for_a_robot_that_is_told_of_none():
+    robot = two_joint_robot()
+    with pytest.raises(ObservationError, match="object_position"):
+        ObservationBuilder(robot, observation_spec(("object_position",), robot, POINT), POINT)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from core.robots import two_joint_robot
+from core.robots import TABLE, two_joint_robot
 
 from ddpg_robot.errors import ConfigError
 from ddpg_robot.safety import SafetyFilter, SafetyLimits, TripReason
@@ -213,3 +213,14 @@ def test_a_passive_joint_that_is_not_finite_trips():
     verdict = safety.step(NO_EFFORT, measured, 0.0)
     assert verdict.reason is TripReason.NOT_FINITE
     assert verdict.detail == "passive joints are at [[0.0], [nan]]"
+
+
+@pytest.mark.parametrize("proposed", [0.0, math.nan])
+def test_an_object_that_is_nowhere_trips_by_its_name_whatever_the_policy_makes_of_it(proposed):
+    robot = dataclasses.replace(two_joint_robot(), object=TABLE)
+    safety, seen = SafetyFilter(robot, SafetyLimits(), TICK), RobotState.of(robot)
+    assert not safety.step(NO_EFFORT, seen, 0.0).tripped
+    seen.object_position[1] = math.nan
+    verdict = safety.step(np.full(2, proposed), seen, 0.0)
+    assert verdict.reason is TripReason.NOT_FINITE
+    assert "object position is" in verdict.detail

@@ -6,13 +6,14 @@ import subprocess
 import sys
 
 import pytest
-from core.robots import two_joint_interface, two_joint_robot
+from core.robots import TABLE, two_joint_interface, two_joint_robot
 
 from ddpg_robot.errors import SpecError
 from ddpg_robot.spec import (
     CommandSpec,
     ControlSpec,
     JointSpec,
+    ObjectSpec,
     ObservationSpec,
     PolicyInterface,
     RobotSpec,
@@ -163,3 +164,19 @@ def test_importing_the_core_needs_numpy_only():
         "\nassert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_object_survives_json_and_a_robot_without_one_does_not_speak_of_it():
+    plain = two_joint_robot()
+    robot = dataclasses.replace(plain, object=TABLE)
+    assert from_dict(RobotSpec, json.loads(json.dumps(to_dict(robot)))) == robot
+    assert "object" not in to_dict(plain)
+    with pytest.raises(SpecError, match="object bounds"):
+        ObjectSpec("base", (0.0, 0.0, 0.1), (0.0, 0.0, 0.0))
+
+
+def test_a_fixed_command_is_one_point_and_given():
+    goal = CommandSpec("fixed", "base", 3, "m", (0.4, 0.0, -0.3), (0.4, 0.0, -0.3))
+    assert goal.is_given
+    with pytest.raises(SpecError, match="one point"):
+        dataclasses.replace(goal, upper=(0.5, 0.0, -0.3))

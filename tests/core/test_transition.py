@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+from core.robots import TABLE, two_joint_interface
 
 from ddpg_robot.controller import PolicyController
+from ddpg_robot.errors import ConfigError
 from ddpg_robot.policy import OnnxPolicy, shipped_policy
 from ddpg_robot.recorder import Ring
 from ddpg_robot.recording import Mark, Marks, Mode, TickLayout
@@ -236,3 +239,10 @@ def test_a_recording_on_disk_becomes_transitions(tmp_path: Path) -> None:
             rows["stamp"] /= TICKS  # that session's ticks are 20 ms apart
             made = maker.add(rows)
     assert maker.counts.transitions == len(made) > 20
+
+
+def test_a_robot_whose_state_has_more_than_joints_and_imu_is_not_learnt_from() -> None:
+    interface = two_joint_interface()
+    seeing = dataclasses.replace(interface, robot=dataclasses.replace(interface.robot, object=TABLE))
+    with pytest.raises(ConfigError, match="online learning: found object_position"):
+        TransitionMaker(seeing, TickLayout.of(seeing), TICKS)

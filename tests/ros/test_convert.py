@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -13,9 +14,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Imu, JointState
 
 from ddpg_robot.errors import CommandError, JointMappingError, ObservationError
-from ddpg_robot.spec import CommandSpec
+from ddpg_robot.spec import CommandSpec, ObjectSpec
 from ddpg_robot.state import Command, RobotState
-from ddpg_robot_ros.convert import ImuReader, JointStateReader, PointReader, TwistReader
+from ddpg_robot_ros.convert import ImuReader, JointStateReader, ObjectReader, PointReader, TwistReader
 
 JOINTS = ("shoulder", "elbow", "wrist")
 BOX = CommandSpec("point", "base", 3, "m", (0.3, -0.3, 0.2), (0.7, 0.3, 0.6))
@@ -243,3 +244,37 @@ def test_an_imu_without_orientation_is_refused() -> None:
     imu.orientation_covariance[0] = -1.0
     with pytest.raises(ObservationError, match="imu orientation"):
         ImuReader().fill(imu, RobotState(3, floating_base=True))
+
+
+def seen(x: float, y: float, z: float, frame: str = "base") -> PointStamped:
+    message = PointStamped()
+    message.header.frame_id, message.header.stamp.sec = frame, 7
+    message.point.x, message.point.y, message.point.z = x, y, z
+    return message
+
+
+TABLE = ObjectSpec("base", (-1.0, -1.0, -0.25), (1.0, 1.0, -0.25))
+
+
+def test_an_object_is_where_the_camera_says_and_no_number_is_judged_here() -> None:
+    state = RobotState(3, more=["object_position"])
+    assert ObjectReader(TABLE).fill(seen(0.1, 1.04, -0.22), state) == 7.0
+    assert state.object_position.tolist() == [0.1, 1.04, -0.22]
+    ObjectReader(TABLE).fill(seen(0.1, math.nan, -math.inf), state)
+    assert np.isnan(state.object_position[1])
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (seen(0.1, 0.1, -0.25, frame="camera"), "object frame: found 'camera', expected 'base'"),
+        (seen(0.1, 1.1, -0.25), "object y: found 1.1 m, expected -1 .. 1 m"),
+        (seen(0.1, 0.1, 0.0), "object z: found 0 m, expected -0.25 .. -0.25 m"),
+    ],
+)
+def test_an_object_in_another_frame_or_off_its_table_is_refused(message: PointStamped, words: str) -> None:
+    state = RobotState(3, more=["object_position"])
+    with pytest.raises(ObservationError) as refusal:
+        ObjectReader(TABLE).fill(message, state)
+    assert words in str(refusal.value)
+    assert not state.object_position.any()

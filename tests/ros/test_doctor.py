@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import PointStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros.robot import WAIT_S, RobotDouble
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from ddpg_robot.policy import read_manifest, shipped_policy
-from ddpg_robot.spec import PolicyManifest
+from ddpg_robot.spec import ObjectSpec, PolicyManifest
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.doctor.findings import Finding, Level, overall
 from ddpg_robot_ros.doctor.pulses import Excitation
@@ -399,3 +400,25 @@ def urdf(manifest: PolicyManifest, effort: float = 1000.0, velocity: float = 100
         for joint in manifest.robot.joints
     ]
     return f'<robot name="arm">{"".join(joints)}</robot>'
+
+
+def test_a_policy_that_sees_an_object_is_asked_for_it(double: RobotDouble, arm: PolicyManifest) -> None:
+    table = ObjectSpec("base", (-1.0, -1.0, -0.25), (1.0, 1.0, -0.25))
+    seeing = replace(arm, robot=replace(arm.robot, object=table))
+    assert "nobody publishes on /object" in diagnosis(seeing)["object"].found
+    objects = double.node.create_publisher(PointStamped, "object", COMMAND_QOS)
+    frame = "base"
+
+    def look() -> None:
+        message = PointStamped()
+        message.header.frame_id, message.header.stamp = frame, double.node.get_clock().now().to_msg()
+        message.point.z = -0.25
+        objects.publish(message)
+
+    double.node.create_timer(0.01, look)
+    findings = diagnosis(seeing)
+    # How often the double's timer comes to its turn is not the question here.
+    assert {"object", "object values"}.isdisjoint(failures(findings))
+    assert "object_position [0.0, 0.0, -0.25]" in findings["object values"].found
+    frame = "camera"
+    assert "found 'camera', expected 'base'" in diagnosis(seeing)["object values"].found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 
 import gymnasium
@@ -10,7 +12,8 @@ import pytest
 
 pytest.importorskip("mcap")
 
-from ros.robot import WAIT_S
+from geometry_msgs.msg import PointStamped
+from ros.robot import WAIT_S, RobotDouble
 from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.cli.evaluate import over_ros
@@ -26,11 +29,11 @@ from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.models import model_of
 from ddpg_robot_ros.plant import Plant
 from ddpg_robot_ros.processes import Deployment, wait_until
-from ddpg_robot_ros.transport import COMMAND_QOS
+from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS
 from ddpg_robot_sim.gymnasium_robot import robot_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Gymnasium's about its own models
-TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Reacher-v5")
+TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Reacher-v5", "Pusher-v5")
 PERIODS = 30
 
 
@@ -70,19 +73,22 @@ def test_an_episode_over_ros_is_worth_what_it_is_in_process(policies: dict[str, 
     assert there["return_mean"] == pytest.approx(here["return_mean"], rel=2e-3, abs=1e-2)
 
 
-def test_a_deployed_cheetah_moves_under_torques_within_its_gears(policies: dict[str, Path], tmp_path: Path) -> None:
-    """In real time, by itself: the policy takes no command. Its recording replays bit for bit, passive joints and all."""
-    manifest = read_manifest(policies["HalfCheetah-v5"])
+@pytest.mark.parametrize("task", ["HalfCheetah-v5", "Pusher-v5"])
+def test_a_deployed_robot_moves_under_torques_within_its_gears(
+    policies: dict[str, Path], tmp_path: Path, task: str
+) -> None:
+    """In real time, by itself: the policy takes no command. Its recording replays bit for bit, with all that it saw."""
+    manifest = read_manifest(policies[task])
     limits = np.array([joint.effort_limit for joint in manifest.robot.joints])
     efforts: list[np.ndarray] = []
     patient = {"state_timeout_periods": 100.0, "stall_periods": 100.0, "guard_timeout_periods": 100.0}
-    deployment = Deployment(policies["HalfCheetah-v5"], policy_parameters=patient, record=tmp_path)
+    deployment = Deployment(policies[task], policy_parameters=patient, record=tmp_path)
     with deployment, Operator(manifest.robot) as operator:
         operator.node.create_subscription(
             Float64MultiArray, "effort_controller/commands", lambda m: efforts.append(np.array(m.data)), COMMAND_QOS
         )
         assert wait_until(operator.watch, WAIT_S)
-        assert operator.state.measured.shape == (2, 9)
+        assert operator.state.measured.shape == (2, len(manifest.robot.measured_joints))
         first = operator.state.measured.copy()
 
         def moved() -> bool:
@@ -94,10 +100,10 @@ def test_a_deployed_cheetah_moves_under_torques_within_its_gears(policies: dict[
         assert not operator.trip()
     sent = np.abs(efforts)
     assert (sent <= limits).all()
-    assert (sent.max(axis=0) > 1.0).any()  # N·m: an action of Gymnasium's is at most 1
+    assert (sent.max(axis=0) > 0.01 * limits).any()
     (path,) = tmp_path.glob("*.mcap")
     with Recording(path) as recording:
-        report = replay(OnnxPolicy.open(policies["HalfCheetah-v5"]), recording, 0.0)
+        report = replay(OnnxPolicy.open(policies[task]), recording, 0.0)
     assert report.equal, report
     assert report.in_control > 20
 
@@ -135,3 +141,36 @@ def test_a_planar_walker_hangs_still_until_the_first_command() -> None:
     plant.command(np.zeros(6))
     plant.advance(2.0)
     assert np.abs(plant.position - before).max() > 0.1
+
+
+def test_a_camera_that_goes_silent_or_blind_stops_the_pusher(policies: dict[str, Path], start) -> None:
+    robot = read_manifest(policies["Pusher-v5"]).robot
+    place, frame = [0.45, -0.05, -0.275], "base"
+
+    def look() -> None:
+        message = PointStamped()
+        message.header.frame_id, message.header.stamp = frame, double.node.get_clock().now().to_msg()
+        message.point.x, message.point.y, message.point.z = place
+        if not silent:
+            objects.publish(message)
+
+    with RobotDouble(robot) as double:
+        objects, silent = double.node.create_publisher(PointStamped, "object", STATE_QOS), True
+        double.node.create_timer(0.02, look)
+        start("policy_node", policy=str(policies["Pusher-v5"]), autostart=True, state_timeout_periods=20.0)
+        time.sleep(3.0)
+        assert not double.commands  # nobody has said where the object is: it does not start
+        silent = False
+        assert double.hears(lambda effort: effort.any() and not double.is_damping(effort))
+        for broken, words in (
+            (lambda: place.__setitem__(1, math.nan), "object position is [0.45, nan, -0.275]"),
+            (lambda: None, "old, limit 1000.0 ms"),
+        ):
+            broken()
+            silent = words.startswith("old")
+            assert double.reports(words)
+            assert double.hears_damping()  # how fast the joints are is known all the same
+            place[1], silent = -0.05, False
+            assert wait_until(lambda: double.trigger("policy_node/rearm").success, WAIT_S)
+        frame = "camera"
+        assert double.reports("object frame: found 'camera', expected 'base'")

@@ -23,11 +23,13 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64MultiArray, String
 
+from ddpg_robot.spec import RobotSpec
 from ddpg_robot.urdf import LARGEST_URDF
 from ddpg_robot_ros.convert import LARGEST_MESSAGE, stamp_seconds
 from ddpg_robot_ros.doctor.imu import ImuMessage
 from ddpg_robot_ros.doctor.joints import JointMessage
 from ddpg_robot_ros.doctor.topics import EFFORT_TYPE, STATE_TYPE, Controller, Endpoint
+from ddpg_robot_ros.inputs import sensors_of
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     EFFORT_TOPIC,
@@ -64,28 +66,35 @@ class Listener(Bystander):
     """Who listens; a context manager.
 
     Args:
-        floating_base: listen to the IMU too.
+        robot: the policy's; tells what to listen to beside joint states.
         namespace: ROS namespace of the robot.
         stopped: asked again and again whether to end.
 
     Attributes:
         node: the node.
         joints: joint states of the last `listen`; likewise `imu`.
+        others: what was heard on the other topics of `sensors_of`: serialized messages and when they arrived, s.
         commands: efforts that somebody else commanded meanwhile.
         oversized: messages that were too large to be looked at.
     """
 
-    def __init__(self, floating_base: bool, namespace: str, stopped: Callable[[], bool]) -> None:
+    def __init__(self, robot: RobotSpec, namespace: str, stopped: Callable[[], bool]) -> None:
         super().__init__("doctor", namespace)
         self._stopped = stopped
         self._joint_input = Newest(self.node, JointState, "joint_states", EVERY_QOS, raw=True)
-        self._imu_input = Newest(self.node, Imu, "imu", EVERY_QOS, raw=True) if floating_base else None
+        self._imu_input = Newest(self.node, Imu, "imu", EVERY_QOS, raw=True) if robot.floating_base else None
+        self._other_inputs = {
+            topic: Newest(self.node, kind, topic, EVERY_QOS, raw=True)
+            for topic, kind, _ in sensors_of(robot)
+            if topic != "imu"
+        }
         self._effort_input = Newest(self.node, Float64MultiArray, EFFORT_TOPIC, STATE_QOS, raw=True)
         self._urdf_input = Newest(self.node, String, "robot_description", LATCHED_QOS, raw=True)
         self._wait = MessageWait(self.node, self._joint_input)
         self._description: bytes | None = None
         self.joints: list[JointMessage] = []
         self.imu: list[ImuMessage] = []
+        self.others: dict[str, list[tuple[bytes, float]]] = {}
         self.commands = self.oversized = 0
 
     def listen(self, seconds: float) -> None:
@@ -97,14 +106,18 @@ class Listener(Bystander):
         self._discover()
         joints: list[Raw] = []
         imu: list[Raw] = []
+        others: dict[str, list[Raw]] = {topic: [] for topic in self._other_inputs}
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._wait.wait(POLL_S)
             self._collect(self._joint_input, joints)
             self._collect(self._imu_input, imu)
+            for topic, source in self._other_inputs.items():
+                self._collect(source, others[topic])
             self._take_others()
         self.joints = [joint_message(*raw) for raw in joints]
         self.imu = [imu_message(*raw) for raw in imu]
+        self.others = {topic: [(raw, received) for raw, received, _ in heard] for topic, heard in others.items()}
 
     def description(self) -> bytes | None:
         """The robot description that somebody publishes, UTF-8; None where nobody does.
@@ -182,7 +195,7 @@ class Listener(Bystander):
         settled = time.monotonic() + SETTLE_S
         while time.monotonic() < settled:
             self._pause()
-        for one in (self._joint_input, self._imu_input, self._effort_input):
+        for one in (self._joint_input, self._imu_input, self._effort_input, *self._other_inputs.values()):
             while one is not None and one.take() is not None:
                 pass  # what came during discovery is no measure of the rate
 

@@ -23,7 +23,9 @@ from ddpg_robot_ros.doctor.listen import Interrupted, Listener
 from ddpg_robot_ros.doctor.machine import machine_findings
 from ddpg_robot_ros.doctor.motion import velocity_finding
 from ddpg_robot_ros.doctor.pulses import CHECK, Excitation
+from ddpg_robot_ros.doctor.sensors import sensor_findings
 from ddpg_robot_ros.doctor.urdf import urdf_finding
+from ddpg_robot_ros.inputs import sensors_of
 from ddpg_robot_ros.transport import EFFORT_TOPIC, StopSignal
 
 LONGEST_S = 600.0
@@ -99,7 +101,7 @@ def examine(
     Raises:
         Interrupted: `stop` is set; effort that was commanded has ended in damping, then zero.
     """
-    with Listener(manifest.robot.floating_base, namespace, stop.is_set) as robot:
+    with Listener(manifest.robot, namespace, stop.is_set) as robot:
         robot.listen(seconds)
         findings = [*_states(robot, manifest), _description(robot, manifest, urdf), *_effort(robot, manifest)]
         findings += machine_findings(1 / manifest.control.loop_period)
@@ -119,6 +121,12 @@ def _states(robot: Listener, manifest: PolicyManifest) -> Iterator[Finding]:
         yield from joint_findings(robot.joints, len(publishers), manifest)
     if manifest.robot.floating_base:
         yield from imu_findings(robot.imu, manifest.control)
+    for name, kind, reader in sensors_of(manifest.robot):
+        if name in robot.others:
+            heard, publishers = robot.others[name], robot.publishers(name)
+            type_name = "/msg/".join((kind.__module__.partition(".")[0], kind.__name__))
+            yield topics.state_finding(name, robot.resolve(name), type_name, publishers, len(heard), [])
+            yield from sensor_findings(name, kind, reader, heard, manifest.robot, manifest.control) if heard else ()
 
 
 def _description(robot: Listener, manifest: PolicyManifest, urdf: tuple[dict[str, UrdfJoint], str] | None) -> Finding:
