@@ -141,6 +141,10 @@ TERMS: dict[str, TermDefinition] = {
     "target_direction_joints": TermDefinition("m/rad", "joints", _target_direction_joints, needs_chain=True),
     "projected_gravity": TermDefinition("1", 3, _projected_gravity, needs_base=True),
     "base_angular_velocity": TermDefinition("rad/s", 3, lambda i: i.state.angular_velocity, needs_base=True),
+    "base_height": TermDefinition("m", 1, lambda i: i.state.base_position[2:], needs="base_position"),
+    "base_position": TermDefinition("m", 3, lambda i: i.state.base_position, needs="base_position"),
+    "base_orientation": TermDefinition("1", 4, lambda i: i.state.base_orientation_wxyz, needs="base_orientation_wxyz"),
+    "base_velocity": TermDefinition("m/s", 3, lambda i: i.state.base_velocity, needs="base_velocity"),
     "object_position": TermDefinition("m", 3, _object_position, needs="object_position"),
     "gait_clock": TermDefinition("1", 2, _gait_clock),
 }

@@ -153,7 +153,7 @@ class TickLayout:
             lines += [f"float64[{m}] passive_position # rad or m", f"float64[{m}] passive_velocity # rad/s or m/s"]
         if more := interface.robot.more_state:
             lines += ["float64[1] motion_age # s, of the joint state alone"]
-            lines += [f"float64[3] {name} # {unit}" for name, unit in more.items()]
+            lines += [f"float64[{size}] {name} # {unit}" for name, (size, unit) in more.items()]
         lines.append(f"float32[{n}] output # of the policy, when it ran last")
         lines += [
             f"float32[{term.size}] {TERM_PREFIX}{term.name} # {term.unit}" for term in interface.observation.terms

@@ -181,7 +181,7 @@ class SafetyFilter:
         self._fade = np.stack(
             [effort_limit / limits.position_margin, effort_limit / (limits.velocity_margin * velocity)]
         )
-        self._cos_tilt = math.cos(min(limits.tilt_limit, math.pi))
+        self._cos_tilt = math.cos(limits.tilt_limit) if limits.tilt_limit < math.pi else -math.inf
         self._ramp = loop_period / limits.soft_start if limits.soft_start > 0 else 1.0
         self._gain = 1.0
         self._excess = np.zeros((2, n))

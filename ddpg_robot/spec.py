@@ -28,7 +28,7 @@ UNBOUNDED = LARGEST
 """A joint's velocity limit, and its position limits with either sign, where it has none: the safety filter never acts on it."""
 LARGEST_NUMBER = 1e12
 """Bound of every other number: sums of squares stay finite."""
-LATER_FIELDS = ("passive_joints", "joints", "object")
+LATER_FIELDS = ("passive_joints", "joints", "object", "odometry")
 """Fields that the first manifests did not have; of `RobotSpec`, joints are never empty."""
 MAX_TEXT = 255
 """Characters of a name, a unit or a frame."""
@@ -143,6 +143,8 @@ class RobotSpec:
     """Joints without a motor that joint_states tells of all the same: the slides and the hinge of a planar walker's base."""
     object: ObjectSpec | None = None
     """What the policy handles, where it sees that."""
+    odometry: bool = False
+    """True for a floating base whose pose and velocity a state estimator tells, on the topic ``odom``."""
 
     def __post_init__(self) -> None:
         names = list(self.measured_joints)
@@ -150,6 +152,8 @@ class RobotSpec:
         _require(1 <= len(self.joints), mismatch(f"robot '{self.name}' joints", 0, expected))
         _require(len(names) <= MAX_JOINTS, mismatch(f"robot '{self.name}' joints", len(names), expected))
         _require(len(set(names)) == len(names), mismatch(f"robot '{self.name}' joints", names, "unique names"))
+        found = "odometry and a fixed base"
+        _require(self.floating_base or not self.odometry, mismatch(f"robot '{self.name}'", found, "a floating base"))
         if self.chain is not None:
             chained, driven = [link.joint for link in self.chain.links], list(self.joint_names)
             _require(chained == driven, mismatch(f"robot '{self.name}' chain joints", chained, driven))
@@ -164,9 +168,13 @@ class RobotSpec:
         return (*self.joint_names, *self.passive_joints)
 
     @cached_property
-    def more_state(self) -> dict[str, str]:
-        """What its state has beside joints and IMU, 3 numbers each: attribute of `RobotState` -> unit."""
-        return {"object_position": "m"} if self.object is not None else {}
+    def more_state(self) -> dict[str, tuple[int, str]]:
+        """What its state has beside joints and IMU: attribute of `RobotState` -> size and unit."""
+        base = {"base_position": (3, "m"), "base_orientation_wxyz": (4, "1"), "base_velocity": (3, "m/s")}
+        return {
+            **(base if self.odometry else {}),
+            **({"object_position": (3, "m")} if self.object is not None else {}),
+        }
 
     @property
     def n_joints(self) -> int:
@@ -175,7 +183,7 @@ class RobotSpec:
     @property
     def of_joints(self) -> RobotSpec:
         """The same robot without what it has beside joints and IMU."""
-        return dataclasses.replace(self, object=None)
+        return dataclasses.replace(self, object=None, odometry=False)
 
 
 @dataclass(frozen=True)
@@ -363,7 +371,7 @@ def to_dict(spec: Any) -> dict[str, Any]:
 
 
 def _without_later_fields(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in items if key not in LATER_FIELDS or value not in ((), None)}
+    return {key: value for key, value in items if key not in LATER_FIELDS or value not in ((), None, False)}
 
 
 def from_dict(cls: type[T], data: Any) -> T:

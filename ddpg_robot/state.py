@@ -24,6 +24,10 @@ class RobotState:
         velocity: its second row ``(n,)``, rad/s.
         orientation_wxyz: base orientation ``(4,)``, unit quaternion, base frame to world (floating base only).
         angular_velocity: angular velocity of the base in its own frame ``(3,)``, rad/s (floating base only).
+        base_position: where the base is in the frame of the odometry ``(3,)``, m (this and the next two: with odometry only).
+        base_orientation_wxyz: unit quaternion ``(4,)``, base frame to that of the odometry. `orientation_wxyz` is the IMU's,
+            which may have another heading.
+        base_velocity: velocity of the base in the frame of the odometry ``(3,)``, m/s.
         object_position: where the object is ``(3,)``, m, in the frame of its `ObjectSpec` (robots with one only).
         more: name and buffer of those of `RobotSpec.more_state`.
         motion_age: age of positions and velocities ``(1,)``, s, where `more` of the state may be older (those robots only).
@@ -32,6 +36,9 @@ class RobotState:
 
     __slots__ = (
         "angular_velocity",
+        "base_orientation_wxyz",
+        "base_position",
+        "base_velocity",
         "floating_base",
         "measured",
         "more",
@@ -56,6 +63,9 @@ class RobotState:
         self.floating_base = floating_base
         self.orientation_wxyz: Array = np.array([1.0, 0.0, 0.0, 0.0])
         self.angular_velocity: Array = np.zeros(3)
+        self.base_position: Array = np.zeros(3)
+        self.base_orientation_wxyz: Array = np.array([1.0, 0.0, 0.0, 0.0])
+        self.base_velocity: Array = np.zeros(3)
         self.object_position: Array = np.zeros(3)
         self.motion_age: Array = np.zeros(1)
         self.more: tuple[tuple[str, Array], ...] = tuple((name, getattr(self, name)) for name in more)

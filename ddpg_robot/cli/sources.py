@@ -15,11 +15,13 @@ from ddpg_robot.spec import PolicyInterface
 
 Act = Callable[[Any], Any]
 
+UNIT_LENGTH = 1e-6
+"""A quaternion in float32 is no nearer to length one."""
 EXTRAS = {
     "train": ("torch", "gymnasium", "safetensors", "rich", "tensorboard"),
     "sim": ("gymnasium", "mujoco", *(() if sys.version_info >= (3, 11) else ("tomli",))),
     "export": ("onnx", "torch", "safetensors"),
-    "ros": ("rclpy",),
+    "ros": ("rclpy", "nav_msgs"),
     "bag": ("mcap",),
     "fit": ("scipy",),
     "bench": ("stable_baselines3", "matplotlib"),
@@ -174,17 +176,26 @@ def actor_of(source: str, task: str | None, options: dict[str, Any] | None = Non
 
 
 def task_keywords(task: str, interface: PolicyInterface) -> dict[str, Any]:
-    """The keyword arguments that make a task the one of a policy's interface, as the task's class says them."""
+    """The keyword arguments that make a task the one of a policy's interface, as the task's class says them.
+
+    Of a Gymnasium task those that leave out what no policy file can have seen.
+    """
     import gymnasium
     from gymnasium.envs.registration import load_env_creator
 
     spec = gymnasium.registry.get(task)
     creator: Any = load_env_creator(spec.entry_point) if spec and isinstance(spec.entry_point, str) else None
-    return dict(creator.keywords_of(interface)) if hasattr(creator, "keywords_of") else {}
+    if hasattr(creator, "keywords_of"):
+        return dict(creator.keywords_of(interface))
+    from ddpg_robot_sim.gymnasium_robot import measurable
+
+    return {} if creator is None else measurable(creator)
 
 
 def policy_act(policy: Any, task: str, kwargs: dict[str, Any]) -> Act:
     """A policy file as the task sees an agent: flat observation in, action in [-1, 1] out.
+
+    It meets what a robot would say: Gymnasium begins episodes with a quaternion that is of another length than one.
 
     Raises:
         ConfigError: the task's robot, control or observation is not the policy's.
@@ -212,6 +223,10 @@ def policy_act(policy: Any, task: str, kwargs: dict[str, Any]) -> Act:
     def act(observation: Any) -> Any:
         parts = np.split(observation[None], ends, axis=1)  # (1, size) each
         named = {term.name: part for term, part in zip(terms, parts)}
+        if "base_orientation" in named:
+            length = np.linalg.norm(named["base_orientation"])
+            if abs(length - 1) > UNIT_LENGTH:
+                named["base_orientation"] = named["base_orientation"] / length
         output = policy.infer(named)[0]
         if relative:
             output = output - named["joint_position"][0]

@@ -61,6 +61,7 @@ def format_policy(data: dict[str, Any]) -> str:
         f"parity      largest error {parity['max_abs_error']:.1e} of the joint's "
         f"{'effort limit' if control['mode'] == 'effort' else 'range'}, {parity['samples']} samples",
         *([f"passive     {', '.join(robot['passive_joints'])}"] if "passive_joints" in robot else []),
+        *(["odometry    of the base, topic odom"] if "odometry" in robot else []),
         *([f"object      in frame {thing['frame']}, topic object"] if (thing := robot.get("object")) else []),
         *_table((*JOINT_HEADS, "kp", "kd")[: 5 if control["mode"] == "effort" else 7], _joint_rows(robot, control)),
         *_table(("input", "size", "unit"), [(t["name"], t["size"], t["unit"]) for t in data["observation"]["terms"]]),

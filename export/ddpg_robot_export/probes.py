@@ -83,7 +83,8 @@ def _observations(interface: PolicyInterface, fractions: np.ndarray, rng: np.ran
         state.orientation_wxyz[:] = quaternion / np.linalg.norm(quaternion)
         state.angular_velocity[:] = rng.uniform(-10, 10, 3)  # rad/s, faster than any base should turn
         for _, values in state.more:
-            values[:] = rng.uniform(-FREE_SPEED, FREE_SPEED, 3)
+            values[:] = rng.uniform(-FREE_SPEED, FREE_SPEED, len(values))
+        state.base_orientation_wxyz[:] = state.orientation_wxyz
         builder.build(state, asked, value[2 * n : 3 * n])
         row[:] = builder.flat()
     return rows

@@ -10,13 +10,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped, TwistStamped
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from ddpg_robot.spec import RobotSpec
 from ddpg_robot.state import RobotState
-from ddpg_robot_ros.convert import JointStateReader
+from ddpg_robot_ros.convert import JointStateReader, fill_odometry
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
     STATE_QOS,
@@ -50,6 +51,7 @@ class Operator(Bystander):
         self._target = self.node.create_publisher(PointStamped, "target", COMMAND_QOS)
         self._velocity = self.node.create_publisher(TwistStamped, "cmd_vel", COMMAND_QOS)
         self._pose = self.node.create_publisher(JointState, "plant_node/set_pose", COMMAND_QOS)
+        self._base = self.node.create_publisher(Odometry, "plant_node/set_base", COMMAND_QOS)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=50))
         self._clients: dict[str, Any] = {}
 
@@ -75,8 +77,21 @@ class Operator(Bystander):
         message.twist.linear.x, message.twist.linear.y, message.twist.angular.z = forward, left, turn
         self._velocity.publish(message)
 
-    def place(self, names: Sequence[str], position: Sequence[float], velocity: Sequence[float] = ()) -> None:
-        """Moves the simulated robot into a pose, rad and rad/s; one on a floating base also back to where it stood first."""
+    def place(
+        self,
+        names: Sequence[str],
+        position: Sequence[float],
+        velocity: Sequence[float] = (),
+        base: RobotState | None = None,
+    ) -> None:
+        """Moves the simulated robot into a pose, rad and rad/s; one on a floating base also back to where it stood first.
+
+        With odometry, its base may be put where the state `base` has it; that may come too late, and counts for the next time.
+        """
+        if base is not None:
+            message = Odometry()
+            fill_odometry(base, message)
+            self._base.publish(message)
         at, going = ([float(value) for value in values] for values in (position, velocity))
         self._pose.publish(JointState(name=list(names), position=at, velocity=going))
 

@@ -18,6 +18,7 @@ from sensor_msgs.msg import JointState
 
 from ddpg_robot.errors import CommandError, MessageError, ObservationError, mismatch
 from ddpg_robot.incoming import check_point, check_sizes, joint_order
+from ddpg_robot.kinematics import rotation_matrix
 from ddpg_robot.spec import CommandSpec, ObjectSpec
 from ddpg_robot.state import Command, RobotState
 from ddpg_robot_ros.joint_state_bytes import JointStateLayout
@@ -25,6 +26,8 @@ from ddpg_robot_ros.joint_state_bytes import JointStateLayout
 ExtraJoints = Literal["refuse", "ignore"]
 LARGEST_MESSAGE = 65_536
 """Bytes of a message that is looked at: some 1,000 joints. To build a larger one would hold up the loop."""
+ODOM_FRAMES, BASE_FRAMES = ("odom",), ("base", "base_link")
+"""Frames of an odometry (REP-105) and of the base that it tells of; the first of each is the plant's."""
 OBJECT_MARGIN = 0.05
 """An object may be said to be so far from where it can be, m: a camera is no better."""
 
@@ -128,14 +131,49 @@ class ImuReader:
             ObservationError: the sensor gives no orientation (first covariance -1, or a quaternion of length zero,
                 infinity or NaN).
         """
-        q, w = message.orientation, message.angular_velocity
-        norm = (q.w * q.w + q.x * q.x + q.y * q.y + q.z * q.z) ** 0.5
-        # Of an infinite quaternion, dividing by its norm would make zeros, which look upright.
-        if message.orientation_covariance[0] == -1.0 or not 0.5 <= norm < math.inf:
+        w = message.angular_velocity
+        if message.orientation_covariance[0] == -1.0:
             raise ObservationError(mismatch("imu orientation", "none", "a unit quaternion, base to world"))
-        state.orientation_wxyz[:] = (q.w / norm, q.x / norm, q.y / norm, q.z / norm)
+        state.orientation_wxyz[:] = _unit_quaternion(message.orientation, "imu orientation")
         state.angular_velocity[:] = (w.x, w.y, w.z)
         return stamp_seconds(message.header.stamp)
+
+
+class OdometryReader:
+    """Fills pose and velocity of a `RobotState`'s base from nav_msgs/Odometry (REP-105: the twist is in the child's frame)."""
+
+    def fill(self, message: Any, state: RobotState) -> float:
+        """Writes position, orientation and velocity into `state`; how the base turns is the IMU's to say.
+
+        Returns:
+            The message's stamp, s.
+
+        Raises:
+            ObservationError: it is of other frames, or without an orientation.
+        """
+        for field, found, known in (
+            ("frame", message.header.frame_id, ODOM_FRAMES),
+            ("child frame", message.child_frame_id, BASE_FRAMES),
+        ):
+            if found and found not in known:
+                raise ObservationError(mismatch(f"odom {field}", repr(found[:40]), " or ".join(map(repr, known))))
+        pose, going = message.pose.pose, message.twist.twist.linear
+        orientation = _unit_quaternion(pose.orientation, "odom orientation")
+        state.base_position[:] = (pose.position.x, pose.position.y, pose.position.z)
+        state.base_orientation_wxyz[:] = orientation
+        with np.errstate(invalid="ignore"):  # what is not finite stays so, for the safety filter
+            state.base_velocity[:] = rotation_matrix(orientation) @ (going.x, going.y, going.z)
+        return stamp_seconds(message.header.stamp)
+
+
+def fill_odometry(state: RobotState, message: Any) -> None:
+    """The way back: state -> nav_msgs/Odometry, with how the base turns, without frames and stamp."""
+    at, turned = message.pose.pose.position, message.pose.pose.orientation
+    going, turning = message.twist.twist.linear, message.twist.twist.angular
+    at.x, at.y, at.z = state.base_position.tolist()
+    turned.w, turned.x, turned.y, turned.z = state.base_orientation_wxyz.tolist()
+    going.x, going.y, going.z = (state.base_velocity @ rotation_matrix(state.base_orientation_wxyz)).tolist()
+    turning.x, turning.y, turning.z = state.angular_velocity.tolist()
 
 
 class ObjectReader:
@@ -205,6 +243,14 @@ class TwistReader:
             raise CommandError(mismatch("cmd_vel", values.tolist(), "finite numbers"))
         np.clip(values, self._lower, self._upper, out=command.values)
         command.stamp = stamp_seconds(header.stamp) if header is not None else 0.0
+
+
+def _unit_quaternion(q: Any, what: str) -> tuple[float, float, float, float]:
+    norm = (q.w * q.w + q.x * q.x + q.y * q.y + q.z * q.z) ** 0.5
+    # Of an infinite quaternion, dividing by its norm would make zeros, which look upright.
+    if not 0.5 <= norm < math.inf:
+        raise ObservationError(mismatch(what, "none", "a unit quaternion, base to world"))
+    return q.w / norm, q.x / norm, q.y / norm, q.z / norm
 
 
 def _doubles(values: Any) -> np.ndarray:

@@ -8,12 +8,21 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from geometry_msgs.msg import PointStamped, Twist, TwistStamped
+from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import Imu, JointState
 
 from ddpg_robot.spec import CommandSpec, RobotSpec
 from ddpg_robot.state import Command, RobotState
-from ddpg_robot_ros.convert import ExtraJoints, ImuReader, JointStateReader, ObjectReader, PointReader, TwistReader
+from ddpg_robot_ros.convert import (
+    ExtraJoints,
+    ImuReader,
+    JointStateReader,
+    ObjectReader,
+    OdometryReader,
+    PointReader,
+    TwistReader,
+)
 from ddpg_robot_ros.transport import COMMAND_QOS, STATE_QOS, Newest
 
 AgeSource = Literal["stamp", "receipt"]
@@ -63,13 +72,15 @@ def sensors_of(robot: RobotSpec) -> list[tuple[str, type, Reader]]:
     found: list[tuple[str, type, Reader]] = []
     if robot.floating_base:
         found.append(("imu", Imu, ImuReader()))
+    if robot.odometry:
+        found.append(("odom", Odometry, OdometryReader()))
     if robot.object is not None:
         found.append(("object", PointStamped, ObjectReader(robot.object)))
     return found
 
 
 class StateInput:
-    """Newest joint states, and what else the robot's state has: IMU, object.
+    """Newest joint states, and what else the robot's state has: IMU, odometry, object.
 
     Attributes:
         state: the newest state; joints in the policy's order.

@@ -117,6 +117,10 @@ class Plant:
         self.applied = np.zeros(len(joints))
         self.measured = RobotState(len(joints), self.floating_base, len(passive_joints), more)
         self._object = self._body("object") if "object_position" in dict(self.measured.more) else None
+        if "base_position" in dict(self.measured.more) and not self.floating_base:
+            raise ConfigError(
+                mismatch("base of the model", "a fixed one", "a free joint: the policy's robot has odometry")
+            )
         if draw is not None and self.measured.more:
             raise ConfigError(mismatch("draw", "a robot whose state has more than joints and IMU", "none such"))
         self._hardware = None if draw is None else self._drawn(draw)
@@ -131,12 +135,19 @@ class Plant:
         self._home = self._data.qpos.copy()
         self._begin()
 
-    def place(self, names: Sequence[str], position: Sequence[float], velocity: Sequence[float] = ()) -> None:
+    def place(
+        self,
+        names: Sequence[str],
+        position: Sequence[float],
+        velocity: Sequence[float] = (),
+        base: RobotState | None = None,
+    ) -> None:
         """Moves the robot into a pose, at rest unless velocities are given; joints not named stay.
 
         Hinges and slides of other things in the model may be named too: those that an object moves on.
 
-        A robot on a floating base is first put back to where it stood at the start: legs and base must fit together.
+        A robot on a floating base is first put back to where it stood at the start: legs and base must fit together. Or its base
+        gets the pose and the velocities of the state `base`.
 
         Raises:
             JointMappingError: a joint is unknown, or names, positions and velocities differ in number.
@@ -153,6 +164,9 @@ class Plant:
         self._data.qvel[:] = 0.0
         if len(velocity):
             self._data.qvel[self._model.jnt_dofadr[where]] = velocity
+        if base is not None and self.floating_base:
+            self.base.pose[:] = (*base.base_position, *base.base_orientation_wxyz)
+            self.base.velocity[:], self.base.turning[:] = base.base_velocity, base.angular_velocity
         self._data.ctrl[:] = self._data.qacc_warmstart[:] = 0.0  # nothing of what was before
         self._begin()
 
@@ -235,6 +249,8 @@ class Plant:
         if self.floating_base:
             state.orientation_wxyz[:] = self.base.pose[3:]
             state.angular_velocity[:] = self.base.turning
+            state.base_position[:], state.base_orientation_wxyz[:] = self.base.pose[:3], self.base.pose[3:]
+            state.base_velocity[:] = self.base.velocity
         if self._object is not None:
             mujoco.mj_kinematics(self._model, self._data)  # a step leaves bodies where they were at its beginning
             state.object_position[:] = self._data.xpos[self._object]

@@ -1,10 +1,11 @@
 """The plant node: a simulated robot in real time, behind the topics of a real one.
 
-Publishes ``joint_states`` (effort: what the motors exerted), ``imu`` of a floating base, ``object`` where a policy sees it;
-takes ``effort_controller/commands``. When commands stop it holds by damping, as an arm's firmware does; a robot with legs stands
-by itself until the first one. On SIGINT it outlives its controllers: their farewell must reach it. ``~/set_pose`` puts the
-robot into a pose; ``~/base_pose`` and ``~/base_velocity`` (forward, left, up, turning; in a frame that only turns with the
-heading) tell of a floating base what no robot knows of itself, for whoever measures how it walked.
+Publishes ``joint_states`` (effort: what the motors exerted), of a floating base ``imu``, and ``odom`` and ``object`` where a
+policy sees them; takes ``effort_controller/commands``. When commands stop it holds by damping, as an arm's firmware does; a robot
+with legs stands by itself until the first one. On SIGINT it outlives its controllers: their farewell must reach it.
+``~/set_pose`` puts the robot into a pose, its base with it where ``~/set_base`` came before; ``~/base_pose`` and
+``~/base_velocity`` (forward, left, up, turning; in a frame that only turns with the heading) tell of a floating base what no
+robot knows of itself, for whoever measures how it walked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PointStamped, PoseStamped, TwistStamped
+from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
@@ -27,6 +29,8 @@ from std_msgs.msg import Float64MultiArray
 from ddpg_robot.errors import ConfigError, DdpgRobotError, mismatch
 from ddpg_robot.policy import read_manifest
 from ddpg_robot.rate import PeriodicLoop
+from ddpg_robot.state import RobotState
+from ddpg_robot_ros.convert import BASE_FRAMES, ODOM_FRAMES, OdometryReader, fill_odometry
 from ddpg_robot_ros.effort_command import effort_values
 from ddpg_robot_ros.models import find_model, model_of
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
@@ -112,6 +116,13 @@ class PlantNode(Node):
             self._object.header.frame_id = robot.object.frame
             self._objects = self.create_publisher(PointStamped, "object", STATE_QOS)
         self._has_object = robot.object is not None
+        self._has_odometry = robot.odometry
+        if robot.odometry:
+            self._odometry = Odometry(child_frame_id=BASE_FRAMES[0])
+            self._odometry.header.frame_id = ODOM_FRAMES[0]
+            self._odometries = self.create_publisher(Odometry, "odom", STATE_QOS)
+            self._base_place = RobotState.of(robot)
+            self._base_places = Newest(self, Odometry, "~/set_base", COMMAND_QOS)
         has_clock = value(self, "publish_clock") or self._lockstep
         self._plant_clock = self.create_publisher(Clock, "/clock", 10) if has_clock else None
 
@@ -179,9 +190,20 @@ class PlantNode(Node):
         if message is None:
             return
         try:
-            self._plant.place(message.name, message.position, message.velocity)
+            base = self._take_base()
+            self._plant.place(message.name, message.position, message.velocity, base)
         except DdpgRobotError as error:
             self._complain(str(error))
+
+    def _take_base(self) -> RobotState | None:
+        """Where the base shall be put, where somebody has said so since the last time."""
+        message = self._base_places.take() if self._has_odometry else None
+        if message is None:
+            return None
+        OdometryReader().fill(message, self._base_place)
+        turning = message.twist.twist.angular
+        self._base_place.angular_velocity[:] = turning.x, turning.y, turning.z
+        return self._base_place
 
     def _publish(self) -> None:
         nanoseconds = time.time_ns() if self._plant_clock is None else round(self._plant.time * 1e9)
@@ -206,6 +228,10 @@ class PlantNode(Node):
         self._states.publish(self._message)
         if self._plant.floating_base:
             self._publish_imu(stamp)
+        if self._has_odometry:
+            fill_odometry(measured, self._odometry)
+            self._odometry.header.stamp = stamp
+            self._odometries.publish(self._odometry)
         if self._has_object:
             self._object.header.stamp, at = stamp, self._object.point
             at.x, at.y, at.z = measured.object_position.tolist()

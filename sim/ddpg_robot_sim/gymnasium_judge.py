@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import gymnasium
+import mujoco
 import numpy as np
 
 from ddpg_robot.state import Command, RobotState
@@ -76,6 +77,7 @@ class GymnasiumJudge:
         """
         n = state.measured.shape[1]
         self._motion[:, :n] = state.measured
+        self._state = state
         self._motion[0, n:] = state.object_position[: len(self._object_joints)] - self._object_origin
         space: Any = self._env.action_space
         action = (effort / self._gear).astype(space.dtype)
@@ -86,5 +88,10 @@ class GymnasiumJudge:
         """Gymnasium's `do_simulation`: the robot has moved, the task only looks."""
         qpos, qvel = self._task.data.qpos.copy(), self._task.data.qvel.copy()
         qpos[self._qpos], qvel[self._qvel] = self._motion
+        if self._robot.layout.odometry:
+            state = self._state
+            qpos[:7] = *state.base_position, *state.base_orientation_wxyz
+            qvel[:6] = *state.base_velocity, *state.angular_velocity
         self._task.data.ctrl[:] = ctrl
         self._task.set_state(qpos, qvel)
+        mujoco.mj_rnePostConstraint(self._task.model, self._task.data)  # contact forces, which cost Ant something

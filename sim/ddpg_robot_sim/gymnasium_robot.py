@@ -6,6 +6,7 @@ gives the task's own observation on random states is the one, and a task for whi
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,15 @@ LARGEST_DAMPING = 0.1
 """The same in parts of its effort limit per rad/s."""
 NO_COMMAND = CommandSpec("none", "", 0, "", (), ())
 MOVES = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+UNMEASURED = {
+    "cinert": "inertias",
+    "cvel": "velocities of every body",
+    "qfrc_actuator": "torques of the motors",
+    "cfrc_ext": "contact forces",
+}
+"""Part of an observation -> what it is."""
+OPTION = "include_{}_in_observation"
+"""A task's option to leave such a part out."""
 PLANE = 0.1
 """Reacher's targets lie in a plane: what is said of their height does not matter, within this bound, m."""
 
@@ -61,6 +71,8 @@ class Layout:
     """Slides of the model on which its object moves: x, y."""
     still_joints: tuple[str, ...] = ()
     """Joints of the model that stand where they stand: those of a goal that is always the same."""
+    odometry: bool = False
+    """The base is free: the model's first joint."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +109,23 @@ def robot_of(env: gymnasium.Env) -> Any:
                 _joint(model, j, gear[i] * model.actuator_ctrlrange[i, 1], period) for i, j in enumerate(joints)
             ),
             gravity_compensated=False,
-            floating_base=False,
+            floating_base=layout.odometry,
             chain=layout.chain,
             passive_joints=layout.passive_joints,
             object=layout.object,
+            odometry=layout.odometry,
         )
         interface = PolicyInterface(robot, control, ObservationSpec(layout.terms), layout.command)
         found = GymnasiumRobot(interface, (np.zeros(len(gear)), gear), layout)
         if difference(task, found) <= TOLERANCE:
             return found
     raise ConfigError(_refusal(task, name))
+
+
+def measurable(task_class: Callable[..., Any]) -> dict[str, bool]:
+    """The keyword arguments of a task that leave out what no robot measures."""
+    known = inspect.signature(task_class).parameters
+    return {option: False for option in map(OPTION.format, UNMEASURED) if option in known}
 
 
 def layouts(task: Any, joints: list[int]) -> Iterator[Layout]:
@@ -131,6 +150,7 @@ def difference(task: Any, robot: GymnasiumRobot, samples: int = SAMPLES) -> floa
     for _ in range(samples):
         qpos = model.qpos0 + rng.uniform(-1.0, 1.0, model.nq)
         qpos[still] = model.qpos0[still]
+        mujoco.mj_normalizeQuat(model, qpos)
         task.set_state(qpos, rng.uniform(-15.0, 15.0, model.nv))
         read_state(model, task.data, interface.robot, state)
         command_of(model, task.data, robot.layout, command)
@@ -141,11 +161,15 @@ def difference(task: Any, robot: GymnasiumRobot, samples: int = SAMPLES) -> floa
 
 
 def read_state(model: mujoco.MjModel, data: mujoco.MjData, robot: RobotSpec, state: RobotState) -> None:
-    """MjData -> state: what joint_states tells, and where the object is."""
+    """MjData -> state: what joint_states tells, how a free base moves, where the object is."""
     for i, name in enumerate(robot.measured_joints):
         joint = model.joint(name).id
         state.measured[0, i] = data.qpos[model.jnt_qposadr[joint]]
         state.measured[1, i] = data.qvel[model.jnt_dofadr[joint]]
+    if robot.odometry:
+        state.base_position[:], orientation = data.qpos[:3], data.qpos[3:7] / np.linalg.norm(data.qpos[3:7])
+        state.base_orientation_wxyz[:] = state.orientation_wxyz[:] = orientation
+        state.base_velocity[:], state.angular_velocity[:] = data.qvel[:3], data.qvel[3:6]
     if robot.object is not None:
         mujoco.mj_kinematics(model, data)  # a step leaves bodies where they were at its beginning
         state.object_position[:] = data.body("object").xpos
@@ -188,6 +212,27 @@ def _planar_reach(task: Any, joints: list[int]) -> Layout | None:
     plane = observation_spec(("command_xy", "joint_velocity", "overshoot_xy"), robot, command).terms
     terms = (joint_term("joint_cosine", names), joint_term("joint_sine", names), *plane)
     return Layout(terms, command=command, target_joints=slides, chain=chain)
+
+
+def _free_base(task: Any, joints: list[int]) -> Layout | None:
+    """Pose of a free base, with or without where it is on the ground, joints, velocities of both: Ant, and what is like it."""
+    model = task.model
+    kinds, size = model.jnt_type.tolist(), int(np.prod(task.observation_space.shape))
+    skipped = model.nq + model.nv - size
+    if kinds[0] != mujoco.mjtJoint.mjJNT_FREE or not set(kinds[1:]) <= set(MOVES) or skipped not in (0, 2):
+        return None
+    names = tuple(model.joint(j).name for j in range(1, model.njnt))
+    driven = {model.joint(j).name for j in joints}
+    passive = tuple(name for name in names if name not in driven)
+    terms = (
+        TermSpec("base_height", 1, "m") if skipped else TermSpec("base_position", 3, "m"),
+        TermSpec("base_orientation", 4, "1"),
+        joint_term("joint_position", names),
+        TermSpec("base_velocity", 3, "m/s"),
+        TermSpec("base_angular_velocity", 3, "rad/s"),
+        joint_term("joint_velocity", names),
+    )
+    return Layout(terms, passive, odometry=True)
 
 
 def _push(task: Any, joints: list[int]) -> Layout | None:
@@ -234,6 +279,7 @@ LAYOUTS: tuple[Callable[[Any, list[int]], Layout | None], ...] = (
     lambda task, joints: _joint_motion(task, "joint_velocity_clipped"),
     _planar_reach,
     _push,
+    _free_base,
 )
 """Ways in which Gymnasium's tasks make an observation of what a robot can measure; None where a model is none of the kind."""
 
@@ -299,10 +345,12 @@ def _chain(model: mujoco.MjModel, joints: list[int], tip: int, frame: str) -> Ki
 
 def _refusal(task: Any, name: str) -> str:
     parts = dict(getattr(task, "observation_structure", {}))
-    forces = {"cfrc_ext": "contact forces", "cinert": "inertias", "cvel": "velocities of every body"}
-    found = [text for key, text in forces.items() if parts.get(key)]
-    if (task.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).any():
-        found.append("height and velocity of a free base, which neither encoders nor an IMU measure")
+    unknown = [key for key in UNMEASURED if parts.get(key)]
+    options = " ".join(f"--task-option {OPTION.format(key)}=false" for key in unknown)
+    hint = f"Train with {options}" if unknown else None
     size = int(np.prod(task.observation_space.shape))
-    expected = "positions and velocities of hinges and slides, or of an arm and its target or object"
-    return mismatch(f"observation of task '{name}'", ", ".join(found) or f"{size} numbers of another kind", expected)
+    expected = "positions and velocities of hinges and slides, of a free base, or of an arm and its target or object"
+    found = ", ".join(UNMEASURED[key] for key in unknown) + ", which no robot measures"
+    return mismatch(
+        f"observation of task '{name}'", found if unknown else f"{size} numbers of another kind", expected, hint=hint
+    )

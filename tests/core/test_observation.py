@@ -155,3 +155,14 @@ def test_an_object_is_refused_for_a_robot_that_is_told_of_none():
     robot = two_joint_robot()
     with pytest.raises(ObservationError, match="object_position"):
         ObservationBuilder(robot, observation_spec(("object_position",), robot, POINT), POINT)
+
+
+def test_the_odometry_s_terms_are_those_of_its_own_frame():
+    robot = dataclasses.replace(two_joint_robot(floating_base=True), odometry=True)
+    names = ("base_height", "base_position", "base_orientation", "base_velocity")
+    builder = ObservationBuilder(robot, observation_spec(names, robot, POINT), POINT)
+    state = RobotState.of(robot)
+    state.base_position[:], state.base_velocity[:] = [1.0, 2.0, 0.5], [0.25, 0.0, -1.0]
+    state.base_orientation_wxyz[:] = [0.0, 0.0, 0.0, 1.0]
+    builder.build(state, Command(3), np.zeros(2))
+    assert builder.flat().tolist() == [0.5, 1.0, 2.0, 0.5, 0.0, 0.0, 0.0, 1.0, 0.25, 0.0, -1.0]

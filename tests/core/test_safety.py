@@ -224,3 +224,29 @@ def test_an_object_that_is_nowhere_trips_by_its_name_whatever_the_policy_makes_o
     verdict = safety.step(np.full(2, proposed), seen, 0.0)
     assert verdict.reason is TripReason.NOT_FINITE
     assert "object position is" in verdict.detail
+
+
+def test_an_odometry_that_is_not_finite_trips_by_its_name():
+    robot = dataclasses.replace(two_joint_robot(floating_base=True), odometry=True)
+    safety, told = SafetyFilter(robot, SafetyLimits(), TICK), RobotState.of(robot)
+    assert not safety.step(NO_EFFORT, told, 0.0).tripped
+    told.base_velocity[2] = math.inf
+    assert "base velocity is [0.0, 0.0, inf]" in safety.step(NO_EFFORT, told, 0.0).detail
+
+
+def test_a_trip_damps_joints_whose_velocity_is_known_although_another_part_of_the_state_is_old():
+    robot = dataclasses.replace(two_joint_robot(), object=TABLE)
+    safety, seen = SafetyFilter(robot, SafetyLimits(state_timeout=0.04), TICK), RobotState.of(robot)
+    seen.velocity[:] = 1.0, 1.0
+    assert safety.step(NO_EFFORT, seen, 9.0).reason is TripReason.STALE_STATE
+    assert safety.effort.tolist() == [-2.0, -1.0]
+    seen.motion_age[0] = 9.0
+    safety.step(NO_EFFORT, seen, 9.0)
+    assert not safety.effort.any()
+
+
+def test_a_base_may_lie_on_its_back_where_no_tilt_is_too_much():
+    safety = SafetyFilter(two_joint_robot(floating_base=True), SafetyLimits(tilt_limit=math.pi), TICK)
+    lying = RobotState(2, floating_base=True)
+    lying.orientation_wxyz[:] = [0.0, math.nextafter(1.0, 2.0), 0.0, 0.0]
+    assert not safety.step(NO_EFFORT, lying, 0.0).tripped

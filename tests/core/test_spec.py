@@ -170,7 +170,7 @@ def test_an_object_survives_json_and_a_robot_without_one_does_not_speak_of_it():
     plain = two_joint_robot()
     robot = dataclasses.replace(plain, object=TABLE)
     assert from_dict(RobotSpec, json.loads(json.dumps(to_dict(robot)))) == robot
-    assert "object" not in to_dict(plain)
+    assert {"object", "odometry"}.isdisjoint(to_dict(plain))
     with pytest.raises(SpecError, match="object bounds"):
         ObjectSpec("base", (0.0, 0.0, 0.1), (0.0, 0.0, 0.0))
 
@@ -180,3 +180,11 @@ def test_a_fixed_command_is_one_point_and_given():
     assert goal.is_given
     with pytest.raises(SpecError, match="one point"):
         dataclasses.replace(goal, upper=(0.5, 0.0, -0.3))
+
+
+def test_odometry_is_of_a_floating_base_and_survives_json():
+    robot = dataclasses.replace(two_joint_robot(floating_base=True), odometry=True)
+    assert from_dict(RobotSpec, json.loads(json.dumps(to_dict(robot)))) == robot
+    assert not robot.of_joints.more_state
+    with pytest.raises(SpecError, match="floating base"):
+        dataclasses.replace(robot, floating_base=False)

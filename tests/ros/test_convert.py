@@ -10,13 +10,22 @@ import pytest
 from geometry_msgs.msg import PointStamped, Twist, TwistStamped
 from hypothesis import given
 from hypothesis import strategies as st
+from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Imu, JointState
 
 from ddpg_robot.errors import CommandError, JointMappingError, ObservationError
 from ddpg_robot.spec import CommandSpec, ObjectSpec
 from ddpg_robot.state import Command, RobotState
-from ddpg_robot_ros.convert import ImuReader, JointStateReader, ObjectReader, PointReader, TwistReader
+from ddpg_robot_ros.convert import (
+    ImuReader,
+    JointStateReader,
+    ObjectReader,
+    OdometryReader,
+    PointReader,
+    TwistReader,
+    fill_odometry,
+)
 
 JOINTS = ("shoulder", "elbow", "wrist")
 BOX = CommandSpec("point", "base", 3, "m", (0.3, -0.3, 0.2), (0.7, 0.3, 0.6))
@@ -278,3 +287,58 @@ def test_an_object_in_another_frame_or_off_its_table_is_refused(message: PointSt
         ObjectReader(TABLE).fill(message, state)
     assert words in str(refusal.value)
     assert not state.object_position.any()
+
+
+def told(frame: str = "odom", child: str = "base_link") -> Odometry:
+    """A base that heads left, turned by 90 degrees, and goes forward at 2 m/s."""
+    message = Odometry(child_frame_id=child)
+    message.header.frame_id, message.header.stamp.sec = frame, 7
+    message.pose.pose.position.x, message.pose.pose.position.z = 1.0, 0.5
+    message.pose.pose.orientation.w = message.pose.pose.orientation.z = math.sqrt(0.5)
+    message.twist.twist.linear.x = 2.0
+    return message
+
+
+BASE = ("base_position", "base_orientation_wxyz", "base_velocity")
+
+
+def test_an_odometry_gives_the_velocity_in_its_own_frame_and_leaves_turning_to_the_imu() -> None:
+    state = RobotState(3, True, more=BASE)
+    state.angular_velocity[:] = 0.1, 0.2, 0.3
+    assert OdometryReader().fill(told(), state) == 7.0
+    assert state.base_position.tolist() == [1.0, 0.0, 0.5]
+    assert state.base_velocity == pytest.approx([0.0, 2.0, 0.0], abs=1e-12)
+    assert state.orientation_wxyz.tolist() == [1.0, 0.0, 0.0, 0.0]
+    back, again = Odometry(), RobotState(3, True, more=BASE)
+    fill_odometry(state, back)
+    assert back.twist.twist.linear.x == pytest.approx(2.0)
+    assert back.twist.twist.angular.y == 0.2
+    OdometryReader().fill(back, again)
+    for (_, one), (_, other) in zip(state.more, again.more):
+        assert one == pytest.approx(other, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (told(frame="map"), "odom frame: found 'map', expected 'odom'"),
+        (told(child="camera"), "odom child frame: found 'camera', expected 'base' or 'base_link'"),
+    ],
+)
+def test_an_odometry_of_other_frames_is_refused(message: Odometry, words: str) -> None:
+    state = RobotState(3, True, more=BASE)
+    with pytest.raises(ObservationError) as refusal:
+        OdometryReader().fill(message, state)
+    assert words in str(refusal.value)
+    assert not state.base_position.any()
+
+
+@pytest.mark.parametrize("size", [math.nan, math.inf, 0.0])
+def test_an_odometry_without_orientation_is_refused_and_other_numbers_are_passed_on(size: float) -> None:
+    message, state = told(), RobotState(3, True, more=BASE)
+    message.twist.twist.linear.x = size
+    OdometryReader().fill(message, state)
+    assert np.isfinite(state.base_velocity).all() == math.isfinite(size)
+    message.pose.pose.orientation.w = message.pose.pose.orientation.z = size
+    with pytest.raises(ObservationError, match="odom orientation"):
+        OdometryReader().fill(message, state)
