@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +31,7 @@ class Inputs:
     def __init__(self, robot: RobotSpec, needs_chain: bool) -> None:
         self.state = RobotState.of(robot)
         thing = robot.object
-        self.object_bounds: tuple[Any, Any] = (
-            (None, None) if thing is None else (np.array(thing.lower), np.array(thing.upper))
-        )
+        self.object_bounds: Array = np.array([thing.lower, thing.upper] if thing is not None else [])  # (2, 3)
         self.command: Array = np.zeros(0)
         self.last_effort: Array = np.zeros(robot.n_joints)
         self.kinematics: ChainKinematics | None = None
@@ -97,8 +94,7 @@ def _gait_clock(inputs: Inputs) -> Array:
 
 def _object_position(inputs: Inputs) -> Array:
     # A camera's height of a thing on a table has noise; the policy was trained with none, and has never seen another height.
-    lower, upper = inputs.object_bounds
-    inside: Array = np.clip(inputs.state.object_position, lower, upper)
+    inside: Array = np.clip(inputs.state.object_position, *inputs.object_bounds)
     return inside
 
 

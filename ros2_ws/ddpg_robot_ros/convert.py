@@ -161,7 +161,7 @@ class OdometryReader:
         orientation = _unit_quaternion(pose.orientation, "odom orientation")
         state.base_position[:] = (pose.position.x, pose.position.y, pose.position.z)
         state.base_orientation_wxyz[:] = orientation
-        with np.errstate(invalid="ignore"):  # what is not finite stays so, for the safety filter
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays so, for the safety filter
             state.base_velocity[:] = rotation_matrix(orientation) @ (going.x, going.y, going.z)
         return stamp_seconds(message.header.stamp)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from geometry_msgs.msg import PointStamped, TwistStamped
+from nav_msgs.msg import Odometry
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
@@ -27,6 +28,13 @@ def joint_state(names: list[str] = list(JOINTS), **fields: Any) -> JointState:  
 def imu() -> Imu:
     message = Imu()
     message.orientation.w, message.orientation.x, message.angular_velocity.z = 0.8, 0.6, 0.3
+    return message
+
+
+def odometry() -> Odometry:
+    message = Odometry(child_frame_id="base")
+    message.pose.pose.orientation.w, message.pose.pose.orientation.z = 0.8, 0.6
+    message.pose.pose.position.z, message.twist.twist.linear.x = 0.5, 0.3
     return message
 
 
@@ -50,7 +58,10 @@ def effort() -> Float64MultiArray:
 
 def _stamped(message: Any) -> bytes:
     if hasattr(message, "header"):
-        message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id = 5, 250_000_000, "base"
+        message.header.stamp.sec, message.header.stamp.nanosec = 5, 250_000_000
+        message.header.frame_id = (
+            "odom" if isinstance(message, Odometry) else "base"
+        )  # as long as one another: `reworded`
     return bytes(serialize_message(message))
 
 
@@ -59,7 +70,9 @@ KINDS = {
     b"K": joint_state(),  # to a reader that has learnt the layout
     b"L": joint_state(),  # to a reader that ignores extra joints
     b"I": imu(),
+    b"O": odometry(),
     b"P": target(),
+    b"B": target(),  # an object
     b"T": cmd_vel(),
     b"E": effort(),
 }

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from core.robots import two_joint_robot
 from fuzz.hostile_messages import JOINTS, RAW
 from geometry_msgs.msg import PointStamped, TwistStamped
+from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Imu
 
 from ddpg_robot.safety import SafetyFilter, SafetyLimits
-from ddpg_robot.spec import CommandSpec, JointSpec, RobotSpec
+from ddpg_robot.spec import CommandSpec, JointSpec, ObjectSpec, RobotSpec
 from ddpg_robot.state import Command, RobotState
-from ddpg_robot_ros.convert import ImuReader, JointStateReader, PointReader, TwistReader, read_message
+from ddpg_robot_ros.convert import (
+    ImuReader,
+    JointStateReader,
+    ObjectReader,
+    OdometryReader,
+    PointReader,
+    TwistReader,
+    read_message,
+)
 from ddpg_robot_ros.effort_command import effort_values
 
 ROBOT = RobotSpec("three", tuple(JointSpec(name, 9.0, 2.0, -2.0, 2.0, 1.0, 1e3) for name in JOINTS), True, False)
 FLOATING = two_joint_robot(floating_base=True)
+ESTIMATED = replace(FLOATING, odometry=True)
+TABLE = ObjectSpec("base", (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+SEEING = replace(two_joint_robot(), object=TABLE)
 TARGET = CommandSpec("point", "base", 3, "m", (0.3, -0.3, 0.2), (0.7, 0.3, 0.6))
 WALK = CommandSpec("velocity", "base", 3, "m/s", (-0.5, -0.3, -1.0), (1.0, 0.3, 1.0))
 
@@ -65,6 +78,10 @@ def attempt(data: bytes) -> str:
         assert np.isfinite(values).all()
     elif kind == b"I":
         read_imu(raw)
+    elif kind == b"O":
+        read_odometry(raw)
+    elif kind == b"B":
+        read_object(raw)
     elif kind in (b"P", b"T"):
         read_command(raw, kind == b"P")
     else:
@@ -106,6 +123,35 @@ def read_imu(raw: bytes) -> None:
     np.testing.assert_allclose(state.orientation_wxyz, np.array([w, x, y, z]) / np.linalg.norm([w, x, y, z]), atol=1e-9)
     assert abs(np.linalg.norm(state.orientation_wxyz) - 1) < 1e-9
     check_filter(SafetyFilter(FLOATING, SafetyLimits(), 0.002), state)
+
+
+def read_odometry(raw: bytes) -> None:
+    state = RobotState.of(ESTIMATED)
+    stamp = OdometryReader().fill(read_message(raw, Odometry, "odom"), state)
+    cdr = Cdr(raw)
+    assert abs(stamp - cdr.header()) < 1e-5
+    cdr.text()
+    np.testing.assert_array_equal(state.base_position, cdr.doubles(3))
+    x, y, z, w = np.array(cdr.doubles(4)) / np.linalg.norm(state.base_orientation_wxyz)
+    turned = np.array([w, x, y, z]) / np.linalg.norm([w, x, y, z])
+    np.testing.assert_allclose(state.base_orientation_wxyz, turned, atol=1e-9)
+    cdr.doubles(36)
+    going = np.array(cdr.doubles(3))
+    if np.abs(going).max() < 1e100:
+        (w, axis) = turned[0], turned[1:]
+        expected = going + 2 * np.cross(axis, np.cross(axis, going) + w * going)
+        np.testing.assert_allclose(state.base_velocity, expected, rtol=1e-9, atol=1e-9 * max(1, np.abs(going).max()))
+    check_filter(SafetyFilter(ESTIMATED, SafetyLimits(), 0.002), state)
+
+
+def read_object(raw: bytes) -> None:
+    state = RobotState.of(SEEING)
+    stamp = ObjectReader(TABLE).fill(read_message(raw, PointStamped, "object"), state)
+    cdr = Cdr(raw)
+    assert abs(stamp - cdr.header()) < 1e-5
+    np.testing.assert_array_equal(state.object_position, cdr.doubles(3))
+    assert not (np.abs(state.object_position[np.isfinite(state.object_position)]) > 1.05).any()
+    check_filter(SafetyFilter(SEEING, SafetyLimits(), 0.002), state)
 
 
 def read_command(raw: bytes, is_point: bool) -> None:

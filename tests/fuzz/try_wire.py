@@ -7,14 +7,14 @@ from typing import Any
 
 import rclpy
 from fuzz.hostile_messages import KINDS, RAW
-from fuzz.try_message import TARGET, WALK
+from fuzz.try_message import ESTIMATED, SEEING, TABLE, TARGET, WALK
 from fuzz.try_message import attempt as read
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.errors import MessageError, mismatch
 from ddpg_robot.state import Command, RobotState
-from ddpg_robot_ros.convert import ImuReader, PointReader, TwistReader
+from ddpg_robot_ros.convert import ImuReader, ObjectReader, OdometryReader, PointReader, TwistReader
 from ddpg_robot_ros.transport import EFFORT_READER_QOS, MessageWait, Newest, start_ros
 
 DISCOVERY_S = 20.0
@@ -55,6 +55,10 @@ def attempt(data: bytes) -> str:
         return read(kind + taken)
     if kind == b"I":
         ImuReader().fill(taken, RobotState(2, floating_base=True))
+    elif kind == b"O":
+        OdometryReader().fill(taken, RobotState.of(ESTIMATED))
+    elif kind == b"B":
+        ObjectReader(TABLE).fill(taken, RobotState.of(SEEING))
     elif kind == b"P":
         PointReader(TARGET).fill(taken, Command(3))
     else:
