@@ -15,6 +15,8 @@ from ddpg_robot_sim.gymnasium_robot import command_of, difference, read_state, r
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Gymnasium's about its own models
 
+HUMAN = [40, 40, 40, 40, 40, 120, 80, 40, 40, 120, 80, 10, 10, 10, 10, 10, 10]
+WITHOUT = {f"include_{part}_in_observation": False for part in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")}
 ROBOTS = {
     "HalfCheetah-v5": (0.05, [120, 90, 60, 120, 60, 30]),
     "Hopper-v5": (0.008, [200, 200, 200]),
@@ -23,14 +25,14 @@ ROBOTS = {
     "Reacher-v5": (0.02, [200, 200]),
     "Pusher-v5": (0.05, [2] * 7),
     "Ant-v5": (0.05, [150] * 8),
-    "Humanoid-v5": (0.015, [40, 40, 40, 40, 40, 120, 80, 40, 40, 120, 80, 10, 10, 10, 10, 10, 10]),
+    "Humanoid-v5": (0.015, HUMAN),
+    "HumanoidStandup-v5": (0.015, HUMAN),
 }
 """Id -> control period, s, and effort limits, N·m: gear times ctrlrange, as its model says."""
 OPTIONS = {
     "Ant-v5": {"include_cfrc_ext_in_observation": False},
-    "Humanoid-v5": {
-        f"include_{part}_in_observation": False for part in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
-    },
+    "Humanoid-v5": WITHOUT,
+    "HumanoidStandup-v5": WITHOUT,
 }
 LATE = {"Reacher-v5": 5e-3, "Pusher-v5": 2e-2}
 """Task -> how far its tip moves in a physics step, m, at most: Gymnasium's is a step late."""
