@@ -42,6 +42,7 @@ def inspect_policy(path: str | Path) -> dict[str, Any]:
 def format_policy(data: dict[str, Any]) -> str:
     """What `inspect_policy` returned, as a page to read."""
     robot, control, training, parity = (data[key] for key in ("robot", "control", "training", "parity"))
+    command = data["command"]
     gravity = "compensated by the robot" if robot["gravity_compensated"] else "left to the policy"
     period_ms = control["period"] * 1e3
     pages = [
@@ -61,13 +62,12 @@ def format_policy(data: dict[str, Any]) -> str:
         f"parity      largest error {parity['max_abs_error']:.1e} of the joint's "
         f"{'effort limit' if control['mode'] == 'effort' else 'range'}, {parity['samples']} samples",
         *([f"passive     {', '.join(robot['passive_joints'])}"] if "passive_joints" in robot else []),
+        *([f"goal        {list(command['lower'])} {command['unit']}, always"] if command["kind"] == "fixed" else []),
         *(["odometry    of the base, topic odom"] if "odometry" in robot else []),
         *([f"object      in frame {thing['frame']}, topic object"] if (thing := robot.get("object")) else []),
         *_table((*JOINT_HEADS, "kp", "kd")[: 5 if control["mode"] == "effort" else 7], _joint_rows(robot, control)),
         *_table(("input", "size", "unit"), [(t["name"], t["size"], t["unit"]) for t in data["observation"]["terms"]]),
-        *_table(
-            ("command", "size", "unit", "frame"), [tuple(data["command"][k] for k in ("kind", "size", "unit", "frame"))]
-        ),
+        *_table(("command", "size", "unit", "frame"), [tuple(command[k] for k in ("kind", "size", "unit", "frame"))]),
         *_table(("output", "size", "unit"), [tuple(data["output"].values())]),
     ]
     return "\n".join(pages)
