@@ -46,6 +46,7 @@ class GymnasiumJudge:
         self._gear = self._robot.action_scaling[1]
         self._motion = np.zeros((2, len(joints)))
         self._object_origin = np.zeros(0)
+        self._state = RobotState.of(spec)
         self._task.do_simulation = self._follow
 
     @property
