@@ -181,7 +181,7 @@ def test_a_directory_that_is_no_run_is_neither_evaluated_nor_exported_nor_report
     [
         ("Pendulum-v1", "found no MuJoCo model, expected a robot, or a Gymnasium MuJoCo task"),
         ("InvertedPendulum-v5", "found another at 'slider', expected torque motors on hinges"),
-        ("Ant-v5", "found contact forces, height and velocity of a free base"),
+        ("Ant-v5", "Train with --task-option include_cfrc_ext_in_observation=false"),
     ],
 )
 def test_a_gymnasium_task_without_a_robot_that_could_be_built_is_not_exported(
