@@ -75,7 +75,9 @@ class TimerLoop(ControlLoop):
         missed = max(0, number - self._tick_number - 1)
         self._tick_number = number
         self.counts.lost += missed
-        self._measured_tick(elapsed - (number - missed) * self._period)
+        lateness = elapsed - (number - missed) * self._period
+        self._look_for_stall(lateness)
+        self._measured(lateness, self._tick)
 
 
 class TimerNode(PolicyNode):

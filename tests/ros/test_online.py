@@ -15,7 +15,7 @@ from std_msgs.msg import UInt8MultiArray
 from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import MessageError
 from ddpg_robot.policy import OnnxPolicy
-from ddpg_robot.recording import Recording
+from ddpg_robot.recording import Mode, Recording
 from ddpg_robot.safety import SafetyLimits
 from ddpg_robot.spec import PolicyManifest
 from ddpg_robot.state import Command, RobotState
@@ -106,7 +106,7 @@ def test_noise_stays_in_its_budget_and_the_ticks_become_transitions_as_recorded(
         recorded = np.concatenate(list(recording.blocks()))
     heard = recorded[np.isin(recorded["tick"], rows["tick"])]
     assert heard.tobytes() == rows.tobytes()
-    driven = rows[(rows["gain"] == 1) & ~rows["waiting"]]
+    driven = rows[(rows["gain"] == 1) & ~rows["waiting"] & (rows["mode"] == Mode.POLICY)]
     noise = (driven["proposed_effort"] - quiet_effort(curious, learner)) / [
         j.effort_limit for j in learner.robot.joints
     ]
