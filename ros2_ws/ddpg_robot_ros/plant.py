@@ -114,6 +114,7 @@ class Plant:
         self._force = self._accelerometer()
         self.applied = np.zeros(len(joints))
         self.measured = RobotState(len(joints), self.floating_base, len(passive_joints))
+        self._truth = RobotState(len(joints), self.floating_base, len(passive_joints))
         self._hardware = None if draw is None else self._drawn(draw)
         self.reset()
 
@@ -182,6 +183,12 @@ class Plant:
         before = self.measured.stamp
         age = self._hardware.measure(self.measured)
         return age if self.measured.stamp != before or age == 0.0 else None
+
+    @property
+    def truth(self) -> RobotState:
+        """What the sensors would say if they were perfect; the same buffer at every call."""
+        self._read(self._truth)
+        return self._truth
 
     @property
     def timestep(self) -> float:

@@ -3,8 +3,11 @@
 Publishes ``joint_states`` (effort: what the motors exerted) and, of a floating base, ``imu``; takes
 ``effort_controller/commands``. When commands stop it holds by damping, as an arm's firmware does; a robot with legs stands
 by itself until the first one. On SIGINT it outlives its controllers: their farewell must reach it. ``~/set_pose`` puts the
-robot into a pose; ``~/base_pose`` and ``~/base_velocity`` (forward, left, up, turning; in a frame that only turns with the
-heading) tell of a floating base what no robot knows of itself, for whoever measures how it walked.
+robot into a pose.
+
+Whoever judges a policy wants to know what the robot did, not what its sensors said: ``~/joint_states`` has the joints as they
+are, without what a draw adds, delays or loses; ``~/base_pose`` and ``~/base_velocity`` (forward, left, up, turning; in a frame
+that only turns with the heading) tell of a floating base what no robot knows of itself. All are `TRUTH_RATE_HZ` a second.
 """
 
 from __future__ import annotations
@@ -88,9 +91,7 @@ class PlantNode(Node):
         self._timeout, self._lockstep = value(self, "command_timeout"), value(self, "lockstep")
         self._command_at = -math.inf
         self._complaint = ""
-        self._message = JointState(name=[names[i] for i in self._state_order])
-        for field in ("position", "velocity", "effort"):
-            setattr(self._message, field, array.array("d", bytes(8 * len(names))))
+        self._message = _joint_message([names[i] for i in self._state_order])
         # Views of the message's own memory: filling them fills the message.
         self._position = np.frombuffer(self._message.position)
         self._velocity = np.frombuffer(self._message.velocity)
@@ -99,13 +100,15 @@ class PlantNode(Node):
         self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
         self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS, raw=True)
         self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
+        self._true_message = _joint_message(names)
+        self._true_states = self.create_publisher(JointState, "~/joint_states", STATE_QOS)
+        self._truth_every = max(1, round(value(self, "rate") / TRUTH_RATE_HZ))
+        self._published = 0
         if self._plant.floating_base:
             self._imu = self._imu_message()
             self._imus = self.create_publisher(Imu, "imu", STATE_QOS)
             self._base_poses = self.create_publisher(PoseStamped, "~/base_pose", STATE_QOS)
             self._base_velocities = self.create_publisher(TwistStamped, "~/base_velocity", STATE_QOS)
-            self._truth_every = max(1, round(value(self, "rate") / TRUTH_RATE_HZ))
-            self._published = 0
         has_clock = value(self, "publish_clock") or self._lockstep
         self._plant_clock = self.create_publisher(Clock, "/clock", 10) if has_clock else None
 
@@ -179,10 +182,9 @@ class PlantNode(Node):
 
     def _publish(self) -> None:
         nanoseconds = time.time_ns() if self._plant_clock is None else round(self._plant.time * 1e9)
-        if self._plant.floating_base:
-            if self._published % self._truth_every == 0:
-                self._publish_truth(_time(nanoseconds))
-            self._published += 1
+        if self._published % self._truth_every == 0:
+            self._publish_truth(_time(nanoseconds))
+        self._published += 1
         self._publish_state(nanoseconds)
         if self._plant_clock is not None:  # last: who ticks by it finds the state there
             self._plant_clock.publish(Clock(clock=_time(nanoseconds)))
@@ -212,6 +214,16 @@ class PlantNode(Node):
         self._imus.publish(message)
 
     def _publish_truth(self, stamp: Time) -> None:
+        message, truth = self._true_message, self._plant.truth
+        message.header.stamp = stamp
+        np.frombuffer(message.position)[:] = truth.measured[0]
+        np.frombuffer(message.velocity)[:] = truth.measured[1]
+        np.frombuffer(message.effort)[: len(self._plant.applied)] = self._plant.applied
+        self._true_states.publish(message)
+        if self._plant.floating_base:
+            self._publish_base(stamp)
+
+    def _publish_base(self, stamp: Time) -> None:
         pose, velocity, base = PoseStamped(), TwistStamped(), self._plant.base
         pose.header.stamp = velocity.header.stamp = stamp
         pose.header.frame_id, velocity.header.frame_id = WORLD_FRAME, BASE_FRAME
@@ -242,6 +254,14 @@ class PlantNode(Node):
         if text != self._complaint:
             self.get_logger().error(text)
             self._complaint = text
+
+
+def _joint_message(names: Sequence[str]) -> JointState:
+    """A message whose fields can be filled in place."""
+    message = JointState(name=list(names))
+    for field in ("position", "velocity", "effort"):
+        setattr(message, field, array.array("d", bytes(8 * len(names))))
+    return message
 
 
 def _time(nanoseconds: int) -> Time:
