@@ -7,7 +7,8 @@ robot into a pose.
 
 Whoever judges a policy wants to know what the robot did, not what its sensors said: ``~/joint_states`` has the joints as they
 are, without what a draw adds, delays or loses; ``~/base_pose`` and ``~/base_velocity`` (forward, left, up, turning; in a frame
-that only turns with the heading) tell of a floating base what no robot knows of itself. All are `TRUTH_RATE_HZ` a second.
+that only turns with the heading) tell of a floating base what no robot knows of itself. All are `TRUTH_RATE_HZ` a second. With
+the parameter ``reward`` it pays for walking too, at every state (`Payer`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ddpg_robot.rate import PeriodicLoop
 from ddpg_robot_ros.effort_command import effort_values
 from ddpg_robot_ros.models import find_model, model_of
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
+from ddpg_robot_ros.payer import Payer
 from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, read_draw
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
@@ -68,6 +70,7 @@ PARAMETERS = (
         "draw", "", "The robot of an episode with domain randomisation: JSON, or a file of it; empty = the model."
     ),
     Parameter("publish_clock", False, "Publish /clock and stamp with simulated time."),
+    Parameter("reward", False, "Publish on `reward` what a quadruped's task pays: for a policy that learns from it."),
     Parameter(
         "lockstep", False, "Wait for a command after each state, and go on at once: as fast as the controller is."
     ),
@@ -109,6 +112,7 @@ class PlantNode(Node):
             self._imus = self.create_publisher(Imu, "imu", STATE_QOS)
             self._base_poses = self.create_publisher(PoseStamped, "~/base_pose", STATE_QOS)
             self._base_velocities = self.create_publisher(TwistStamped, "~/base_velocity", STATE_QOS)
+        self._payer = Payer(self, self._plant, manifest, value(self, "rate")) if value(self, "reward") else None
         has_clock = value(self, "publish_clock") or self._lockstep
         self._plant_clock = self.create_publisher(Clock, "/clock", 10) if has_clock else None
 
@@ -179,6 +183,8 @@ class PlantNode(Node):
             self._plant.place(message.name, message.position, message.velocity)
         except DdpgRobotError as error:
             self._complain(str(error))
+        if self._payer is not None:
+            self._payer.forget()
 
     def _publish(self) -> None:
         nanoseconds = time.time_ns() if self._plant_clock is None else round(self._plant.time * 1e9)
@@ -186,6 +192,8 @@ class PlantNode(Node):
             self._publish_truth(_time(nanoseconds))
         self._published += 1
         self._publish_state(nanoseconds)
+        if self._payer is not None:
+            self._payer.pay()
         if self._plant_clock is not None:  # last: who ticks by it finds the state there
             self._plant_clock.publish(Clock(clock=_time(nanoseconds)))
 
