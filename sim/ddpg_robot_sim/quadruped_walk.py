@@ -94,6 +94,7 @@ class QuadrupedWalk(RobotTask):
         commands: ``forward``, 0 to 1 m/s, or ``omni``, also sideways and turning.
         render_mode: ``rgb_array`` or None.
         randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
+        soft_start: whether episodes begin with a soft start; None: half of them do.
 
     Reset options: ``command`` ``(3,)`` m/s, m/s, rad/s, for the whole episode; ``soft_start`` bool; ``draw`` is a former
     episode's ``info["randomization"]``, whose robot comes again.
@@ -112,6 +113,7 @@ class QuadrupedWalk(RobotTask):
         commands: str = "forward",
         render_mode: str | None = None,
         randomization: str | Mapping[str, Any] | Randomization = "off",
+        soft_start: bool | None = None,
     ) -> None:
         if control_mode not in ("effort", "pd"):
             raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
@@ -136,6 +138,7 @@ class QuadrupedWalk(RobotTask):
         self._judge = WalkJudge(self.model, self.data, interface)
         self._steps = round(EPISODE_SECONDS / control.period)
         self._command_steps = round(COMMAND_SECONDS / control.period)
+        self._soft_start = soft_start
         self._teacher = _teacher(model)
         self._step = 0
         self._errors = np.zeros(2)
@@ -156,7 +159,8 @@ class QuadrupedWalk(RobotTask):
         # The gait's clock does not begin with the episode.
         self.data.time = self.np_random.integers(500) * self.model.opt.timestep
         self.data.qpos[:] = self._home
-        soft_start = options.get("soft_start", bool(self.np_random.random() < 0.5))
+        drawn_start = bool(self.np_random.random() < 0.5)
+        soft_start = options.get("soft_start", drawn_start if self._soft_start is None else self._soft_start)
         if not soft_start:
             self.data.qpos[self._qpos] += self.np_random.uniform(-START_SPREAD, START_SPREAD, self.model.nu)
             self.data.qvel[:6] = self.np_random.uniform(-START_SPEED, START_SPEED, 6)
