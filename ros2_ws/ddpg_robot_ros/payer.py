@@ -23,9 +23,9 @@ class Payer:
     """At every state, the task's own reward of the control period that ends with it.
 
     Nobody outside the policy node knows at which ticks the policy runs; so there is a reward at every one, and whenever the
-    policy runs it has that of its last period. It is NaN, which is none, where the period has no meaning: the robot was put
-    elsewhere in it, nobody commanded it, or the command has changed. After a new one it stays so for two periods, for the node
-    may have heard of it a little sooner or later.
+    policy runs it has that of its last period: in lockstep to the tick, in real time within one or two. It is NaN, which is none,
+    where the period has no meaning: the robot was put elsewhere in it, nobody commanded it, or the command has changed. After a
+    new one it stays so for two periods, for the node may have heard of it a little sooner or later.
 
     Args:
         node: owner of the topics; it hears ``cmd_vel`` too.

@@ -58,6 +58,12 @@ def recorded(folder: Path) -> np.ndarray:
     return rows[np.argsort(rows["tick"], kind="stable")]
 
 
+def received(learner: Path) -> int:
+    """Transitions that were learnt from."""
+    (checkpoint,) = (learner / "checkpoint").glob("step-*")
+    return int(json.loads((checkpoint / "state.json").read_text())["received"])
+
+
 def test_a_robot_that_falls_is_paid_what_its_physics_earn_stood_up_and_learnt_from(run: Path, tmp_path: Path) -> None:
     policy, draw = run / "walk.onnx", weak_robot()
     learner = ("-m", "ddpg_robot.cli", "learner", str(run), str(policy), "--out", str(tmp_path / "learner"))
@@ -75,8 +81,7 @@ def test_a_robot_that_falls_is_paid_what_its_physics_earn_stood_up_and_learnt_fr
     rows = recorded(tmp_path / "record")
     assert found["trips"] + (rows["mark"] == Mark.FAILURE).sum() >= found["rearms"] - 1
     assert np.nanmin(rows["reward"]) < -3.0  # it pays for falls
-    (checkpoint,) = (tmp_path / "learner" / "checkpoint").glob("step-*")
-    assert json.loads((checkpoint / "state.json").read_text())["received"] > 20
+    assert received(tmp_path / "learner") > 20
     replayed = replay(rows, Plant(find_model("quadruped_walk"), draw=json.loads(draw)), policy)
     assert replayed > 10
 
@@ -104,15 +109,15 @@ def replay(rows: np.ndarray, plant: Plant, policy: Path) -> int:
     return same
 
 
-def benchmark(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ddpg_robot.cli", "benchmark", "online", *map(str, words)]
+def ddpg_robot(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ddpg_robot.cli", *map(str, words)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=4 * WAIT_S, check=False)
 
 
 def test_the_benchmark_of_arms_measures_legs_too(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     words = ("--out", "out", "--minutes", 0.15, "--episodes", 1, "--variants", "frozen", "--payload", 1.0)
-    done = benchmark(tmp_path, run, *words)
+    done = ddpg_robot(tmp_path, "benchmark", "online", run, *words)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (result["settings"]["payload"], result["settings"]["friction"]) == (1.0, 1.0)
@@ -123,8 +128,19 @@ def test_the_benchmark_of_arms_measures_legs_too(run: Path, tmp_path: Path) -> N
     assert "m/s" in done.stdout
 
 
+def test_a_deployment_that_learns_to_walk_is_paid_by_its_plant(run: Path, tmp_path: Path) -> None:
+    patient = dict.fromkeys(("state_timeout_periods", "stall_periods", "guard_timeout_periods"), 100.0)
+    (tmp_path / "patient.yaml").write_text(
+        json.dumps({"/**/policy_node": {"ros__parameters": patient}})
+    )  # JSON is YAML
+    words = ("--online", run, "--record", "out", "--params-file", "patient.yaml", "--duration", 25)
+    done = ddpg_robot(tmp_path, "deploy", run / "walk.onnx", *words)
+    assert done.returncode == 0, done.stderr
+    assert received(tmp_path / "out" / "learner") > 100
+
+
 def test_untrained_legs_are_refused(run: Path, tmp_path: Path) -> None:
-    done = benchmark(tmp_path, run, "--variants", "scratch")
+    done = ddpg_robot(tmp_path, "benchmark", "online", run, "--variants", "scratch")
     assert done.returncode == 2
     assert (
         done.stderr

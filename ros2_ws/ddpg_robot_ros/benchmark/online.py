@@ -94,7 +94,7 @@ def run_online(
         trial.policy,
         guard=False,
         policy_parameters=parameters,
-        plant_parameters={"lockstep": True, "rate": rate, "draw": trial.draw, "reward": manifest.robot.floating_base},
+        plant_parameters={"lockstep": True, "rate": rate, "draw": trial.draw},
         record=record,
         learner=trial.learner,
     )
