@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from ros.robot import WAIT_S
 
-from ddpg_robot.policy import read_manifest
+from ddpg_robot.dry_run import dry_run
+from ddpg_robot.policy import OnnxPolicy, read_manifest, shipped_policy
 from ddpg_robot.recording import Mark, Recording
 from ddpg_robot_ros.benchmark.online import OnlineTrial, run_online
 from ddpg_robot_ros.models import find_model
@@ -84,6 +85,18 @@ def test_a_robot_that_falls_is_paid_what_its_physics_earn_stood_up_and_learnt_fr
     assert received(tmp_path / "learner") > 20
     replayed = replay(rows, Plant(find_model("quadruped_walk"), draw=json.loads(draw)), policy)
     assert replayed > 10
+
+
+def test_a_policy_that_walks_asks_in_shadow_for_what_it_asked_for(tmp_path: Path) -> None:
+    policy = shipped_policy("quadruped_walk_pd")
+    found = run_online(OnlineTrial(policy, "", 0.12, 0, tmp_path))
+    assert [one["success"] for one in found["episodes"]] == [True]
+    assert found["episodes"][0]["speed_error"] < 0.4
+    rows = recorded(tmp_path / "record")
+    same = dry_run(OnnxPolicy.open(policy), rows, 250.0, 0.01)
+    assert same.passed
+    assert same.ticks > 1000
+    assert same.step < 0.02  # its gait's clock is the recording's, and it runs at the very same ticks
 
 
 def replay(rows: np.ndarray, plant: Plant, policy: Path) -> int:
