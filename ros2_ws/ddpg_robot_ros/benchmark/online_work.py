@@ -121,7 +121,11 @@ class Walking:
         return new
 
     def save(self, record: Path) -> None:
-        np.savez(record / TRUTH, height=np.array(self._heights), velocity=np.array(self._walked).reshape(-1, 4))
+        np.savez(
+            record / TRUTH,
+            height=np.array(self._heights[1:]).reshape(-1, 2),
+            velocity=np.array(self._walked).reshape(-1, 4),
+        )
 
     def _look(self) -> None:
         pose, velocity = self._poses.take(), self._velocities.take()
