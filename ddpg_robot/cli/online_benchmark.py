@@ -67,7 +67,7 @@ KINDS = {
     "velocity": Kind(
         payload=3.0,
         friction=1.0,
-        variants=VARIANTS[:3],  # untrained legs fall within a second, for hours
+        variants=VARIANTS[:3],  # who learns to walk from nothing needs a teacher, and on a robot there is none
         learner=("--reward", "topic"),  # what walking is worth, the robot cannot measure
         evaluation={"soft_start": False},
         success="commands without a fall",

@@ -152,7 +152,7 @@ def test_a_deployment_that_learns_to_walk_is_paid_by_its_plant(run: Path, tmp_pa
     assert received(tmp_path / "out" / "learner") > 100
 
 
-def test_untrained_legs_are_refused(run: Path, tmp_path: Path) -> None:
+def test_legs_do_not_learn_from_scratch(run: Path, tmp_path: Path) -> None:
     done = ddpg_robot(tmp_path, "benchmark", "online", run, "--variants", "scratch")
     assert done.returncode == 2
     assert (
