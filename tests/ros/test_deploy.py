@@ -230,7 +230,7 @@ def test_a_noisy_encoder_does_not_change_what_an_arm_is_judged_to_have_done(
         if operator.watch():
             kinematics.update(operator.state.position)
             heard.append(np.linalg.norm(kinematics.tip - target))
-    assert max(heard) > 0.03  # its sensors say that the hand is elsewhere
+    assert max(heard) > 0.02  # its sensors say that the hand is elsewhere
     assert row["success"]
     assert max(row["distance"]) < 0.001
     assert len(row["time"]) > 10
