@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpg_robot.controller import PolicyController
+from ddpg_robot.controller import PolicyController, ticks_per_action
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.recording import Mode
 from ddpg_robot.safety import SafetyLimits
@@ -55,12 +55,13 @@ def dry_run(policy: OnnxPolicy, rows: NDArray[Any], rate: float, largest_step: f
         before = row if in_control else None
         if not in_control:
             continue
-        state.position[:], state.velocity[:] = row["position"], row["velocity"]
+        state.position[:], state.velocity[:], state.stamp = row["position"], row["velocity"], float(row["stamp"])
         if state.floating_base:
             state.orientation_wxyz[:], state.angular_velocity[:] = row["orientation_wxyz"], row["angular_velocity"]
         command.values[:] = row["command"]
         if not follows or controller.safety.tripped:
             controller.resume(0, row["output"], row["applied_effort"], 1.0)
+        controller.phase = (int(row["phase"]) - 1) % ticks_per_action(rate, interface.control.period)
         verdict = controller.drive(state, command, 0.0, waiting=False)
         if verdict.tripped:
             return DryRun(False, f"tripped in shadow: {verdict.detail}", ticks, 0.0, float("nan"))

@@ -59,7 +59,8 @@ class Learner:
         """The same learner in a process of its own, behind the interpreter's name."""
         rate = () if self.rate is None else ("--rate", str(self.rate))
         recordings = () if self.recordings is None else ("--recordings", str(self.recordings))
-        parts = ("learner", str(self.run), self.policy, "--out", str(self.out), *recordings, *rate)
+        out = ("--out", str(self.out), "--reward", self.reward)
+        parts = ("learner", str(self.run), self.policy, *out, *recordings, *rate)
         return ("-m", "ddpg_robot.cli", *parts, *(("--namespace", namespace) if namespace else ()))
 
     def __call__(self) -> int:

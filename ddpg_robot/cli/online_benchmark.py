@@ -1,4 +1,4 @@
-"""`ddpg-robot benchmark online`: an arm that has changed learns beside its work, beside a frozen policy and lesser learners."""
+"""`ddpg-robot benchmark online`: a robot that has changed learns beside its work, beside a frozen policy and lesser learners."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from tyro.conf import arg
@@ -22,7 +22,7 @@ from ddpg_robot.files import write_json
 MARKS = (0, 2, 5, 10, 20, 30)
 """Minutes of robot time at which the policy that drives is evaluated by itself."""
 WINDOW_MIN = 2.0
-"""Success on the robot is that of the targets of so many minutes."""
+"""Success on the robot is that of the commands of so many minutes."""
 NAIVE = ("--no-gate", "--robot-share", "1.0")
 """No gate, no probation, no simulated data; and noise that is forgotten from one run of the policy to the next."""
 NAIVE_CORRELATION_S = 0.01
@@ -34,28 +34,74 @@ LESSER = {"naive": NAIVE, "scratch": SCRATCH}
 VARIANTS = ("online", "frozen", "naive", "scratch")
 
 
+class Kind(NamedTuple):
+    """What differs between an arm that reaches and a quadruped that walks."""
+
+    payload: float
+    """kg."""
+    friction: float
+    variants: tuple[str, ...]
+    """Those that make sense."""
+    learner: tuple[str, ...]
+    """Further words of the learner's command line."""
+    evaluation: dict[str, Any]
+    """Of the task, where a policy is evaluated by itself: episodes begin as those of the robot do."""
+    success: str
+    errors: tuple[str, str]
+    """How far the robot is from what it is asked for: name in an episode, and in an evaluation."""
+    unit: tuple[str, float]
+    """In which that is shown, and its factor."""
+
+
+KINDS = {
+    "point": Kind(
+        payload=1.0,
+        friction=2.0,
+        variants=VARIANTS,
+        learner=(),
+        evaluation={},
+        success="targets reached",
+        errors=("final_error", "final_error_median_m"),
+        unit=("mm", 1e3),
+    ),
+    "velocity": Kind(
+        payload=3.0,
+        friction=1.0,
+        variants=VARIANTS[:3],  # who learns to walk from nothing needs a teacher, and on a robot there is none
+        learner=("--reward", "topic"),  # what walking is worth, the robot cannot measure
+        evaluation={"soft_start": False},
+        success="commands without a fall",
+        errors=("speed_error", "speed_error_m_s"),
+        unit=("m/s", 1.0),
+    ),
+}
+"""By the kind of the command."""
+
+
 @dataclass(frozen=True)
 class Online:
-    """Let an arm that has changed learn beside its work, over ROS, in lockstep: success against minutes of robot time.
+    """Let a robot that has changed learn beside its work, over ROS, in lockstep: success against minutes of robot time.
 
-    Every variant has the same targets, seed by seed. What is complete in the output directory is not run again, what was
+    An arm is asked for one target after the other, a quadruped for one velocity after the other. Every variant has the same
+    commands, seed by seed. What is complete in the output directory is not run again, what was
     interrupted (Ctrl-C) is kept as far as it went, says so, and is begun again.
     """
 
     run: RunPath
-    """Run directory of an arm, with its replay."""
+    """Run directory of `arm_reach` or `quadruped_walk`, with its replay."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("runs/online_benchmark")
     """Recordings, versions, result.json and result.png."""
     minutes: float = 30.0
     """Robot time of each variant."""
     seeds: int = 1
-    """Seeds of the targets, from 0 on; what explores has none."""
-    variants: Annotated[tuple[str, ...], arg(metavar="{online,frozen,naive,scratch} ...")] = VARIANTS
-    """What runs: gated learning; no learning; neither gate nor simulated data, white noise; the same from an untrained actor."""
-    payload: float = 1.0
-    """At the hand, kg; the firmware knows nothing of it."""
-    friction: float = 2.0
-    """Friction of the joints, a factor."""
+    """Seeds of the commands, from 0 on; what explores has none."""
+    variants: Annotated[tuple[str, ...], arg(metavar="{online,frozen,naive,scratch} ...")] = ()
+    """What runs: gated learning; no learning; neither gate nor simulated data, white noise; the same from an untrained actor (of
+    an arm alone). Default: all."""
+    payload: float | None = None
+    """At the hand or on the trunk, kg; the firmware knows nothing of it. Default: 1 for an arm, 3 for a quadruped."""
+    friction: float | None = None
+    """Friction of the joints, a factor. Default: 2 for an arm, 1 for a quadruped."""
     strength: float = 0.85
     """Torque that the motors exert, a factor."""
     share: float = 0.02
@@ -74,6 +120,30 @@ class Online:
             if name not in VARIANTS:
                 raise ConfigError(mismatch("variant", repr(name), "a known one", VARIANTS))
         import_tasks()
+        return self._for(self._kind).measure()
+
+    @property
+    def _kind(self) -> Kind:
+        """That of the run's robot."""
+        from ddpg_robot.learn.rundir import RunDirectory
+
+        task = RunDirectory(self.run).task()
+        command = (task["interface"] or {"command": {"kind": "none"}})["command"]["kind"]
+        if command not in KINDS:
+            expected = "a point (arm_reach) or a velocity (quadruped_walk)"
+            raise ConfigError(mismatch(f"command of task '{task['task']}'", command, expected))
+        return KINDS[command]
+
+    def _for(self, kind: Kind) -> Online:
+        """The same with the defaults of a robot."""
+        foreign = sorted(set(self.variants) - set(kind.variants))
+        if foreign:
+            raise ConfigError(mismatch("variant for this robot", foreign[0], "one that makes sense", kind.variants))
+        own = {name: getattr(kind, name) for name in ("payload", "friction") if getattr(self, name) is None}
+        return replace(self, variants=self.variants or kind.variants, **own)
+
+    def measure(self) -> int:
+        """Runs all variants; returns the exit code."""
         from ddpg_robot.learn.interruption import Interruption
 
         results: dict[str, list[dict[str, Any]]] = {}
@@ -83,14 +153,14 @@ class Online:
                 self._keep(results)
                 if interruption.requested:
                     break
-        _print(results)
+        _print(results, self._kind)
         return 130 if interruption.requested else 0
 
     def _keep(self, results: dict[str, list[dict[str, Any]]]) -> None:
         """Writes what is complete so far."""
         write_json(self.out / "result.json", {"settings": _plain(self), "variants": results})
         try:
-            draw(results, self.out / "result.png")
+            draw(results, self._kind, self.out / "result.png")
         except MissingExtraError as error:
             print(f"note: {error}", file=sys.stderr)
 
@@ -140,7 +210,7 @@ class Online:
         learner: tuple[str, ...] = ()
         if name != "frozen":
             # The benchmark's own figures; everything else is as `learner` has it.
-            given = ["--ratio", str(self.ratio), "--every", str(self.every), *LESSER.get(name, ())]
+            given = ["--ratio", str(self.ratio), "--every", str(self.every), *LESSER.get(name, ()), *self._kind.learner]
             parts = ["learner", str(run), str(policy), "--out", str(where / "learner"), *given]
             learner = ("-m", "ddpg_robot.cli", *parts)
         share = SCRATCH_SHARE if name == "scratch" else self.share
@@ -154,7 +224,7 @@ class Online:
         write_json(file, found)
         return found
 
-    def _ranges(self) -> dict[str, list[float]]:
+    def _ranges(self) -> dict[str, list[float | None]]:
         values = {"payload": self.payload, "joint_friction": self.friction, "motor_strength": self.strength}
         return {name: [value, value] for name, value in values.items()}
 
@@ -178,13 +248,14 @@ class Online:
         files[read_manifest(policy).weights_sha256] = policy
         marks: dict[str, dict[str, float]] = {}
         known: dict[str, dict[str, float]] = {}
+        changed = {"randomization": self._ranges(), **self._kind.evaluation}
         for mark in (mark for mark in MARKS if mark <= found["minutes"] + 0.5):
             before = [row["weights"] for row in found["episodes"] if row["minute"] <= max(mark, 0.0)]
             weights = before[-1] if before else read_manifest(policy).weights_sha256
             if weights not in known:
-                act, task, kwargs = actor_of(str(files[weights]), None, {"randomization": self._ranges()})
+                act, task, kwargs = actor_of(str(files[weights]), None, changed)
                 result = evaluate(act, task, kwargs, self.episodes, seed=1)
-                names = ("success_rate", "final_error_median_m", "return_mean", "limit_hit_rate")
+                names = ("success_rate", self._kind.errors[1], "return_mean", "limit_hit_rate")
                 known[weights] = {name: result[name] for name in names}
             marks[str(mark)] = known[weights]
         return marks
@@ -198,46 +269,54 @@ def _candidates(versions: Path) -> dict[str, int]:
     return {name: events.count(name) for name in ("sent", "kept", "back", "refused")} if events else {}
 
 
-def windows(found: dict[str, Any]) -> list[tuple[float, float]]:
-    """Success on the robot: (minute, share of targets reached in the minutes before it)."""
-    rows = found["episodes"]
+def windows(found: dict[str, Any], figure: str = "success") -> list[tuple[float, float]]:
+    """What was seen on the robot: (minute, mean of a figure over the commands of the minutes before it)."""
+    rows = [row for row in found["episodes"] if figure in row]
     last = max((row["minute"] for row in rows), default=0.0)
     points = []
     for end in np.arange(WINDOW_MIN, last + 0.1, WINDOW_MIN):
-        reached = [row["success"] for row in rows if end - WINDOW_MIN < row["minute"] <= end]
-        if reached:
-            points.append((float(end), float(np.mean(reached))))
+        values = [row[figure] for row in rows if end - WINDOW_MIN < row["minute"] <= end]
+        if values:
+            points.append((float(end), float(np.mean(values))))
     return points
 
 
-def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Success against minutes: on the robot, exploration and all (lines), and of the policies by themselves (dots)."""
+def draw(results: dict[str, list[dict[str, Any]]], kind: Kind, path: Path) -> None:
+    """Success and error against minutes: on the robot, exploration and all (lines), and of the policies by themselves (dots)."""
     from ddpg_robot.plot import COLOURS, new_figure, tidy
 
-    figure = new_figure(7.0, 4.0)
-    axes = figure.subplots()
-    for colour, (name, seeds) in zip(COLOURS, results.items()):
-        for i, found in enumerate(seeds):
-            points = windows(found)
-            axes.plot(*zip(*points), color=colour, lw=1.5, alpha=0.8, label=f"{name}, on the robot" if not i else None)
-            marks = [(float(mark), one["success_rate"]) for mark, one in found["marks"].items()]
-            axes.plot(*zip(*marks), "o", color=colour, ms=5, label=f"{name}, the policy alone" if not i else None)
-    axes.set(xlabel="robot time, min", ylabel="targets reached", ylim=(0, 1.03))
-    axes.legend(fontsize=8, loc="lower right")
-    tidy(axes)
+    figure = new_figure(7.0, 6.0)
+    panels = figure.subplots(2, 1, sharex=True)
+    (unit, factor), (own, alone) = kind.unit, kind.errors
+    for axes, (seen, marked), by in zip(panels, (("success", "success_rate"), (own, alone)), (1.0, factor)):
+        for colour, (name, seeds) in zip(COLOURS, results.items()):
+            for i, found in enumerate(seeds):
+                points = [(minute, by * value) for minute, value in windows(found, seen)]
+                label = None if i else f"{name}, on the robot"
+                axes.plot(*zip(*points), ".-", color=colour, lw=1.5, alpha=0.8, label=label)
+                marks = [(float(mark), by * one[marked]) for mark, one in found["marks"].items()]
+                axes.plot(*zip(*marks), "o", color=colour, ms=5, label=None if i else f"{name}, the policy alone")
+        tidy(axes)
+    panels[0].set(ylabel=kind.success, ylim=(0, 1.03))
+    panels[1].set(xlabel="robot time, min", ylabel=f"error, {unit}")
+    panels[1].set_ylim(0.0, 1.1 * panels[1].get_ylim()[1])
+    panels[0].legend(fontsize=8, loc="lower right")
     figure.savefig(path)
 
 
-def _print(results: dict[str, list[dict[str, Any]]]) -> None:
+def _print(results: dict[str, list[dict[str, Any]]], kind: Kind) -> None:
+    (unit, factor), (own, alone) = kind.unit, kind.errors
     for name, seeds in results.items():
         for seed, found in enumerate(seeds):
-            facts = f"{found['trips']} trips, largest effort {found['largest_effort']:.2f} of the clamp"
+            facts = f"{found['trips']} trips, rearmed {found['rearms']} times"
+            facts += f", largest effort {found['largest_effort']:.2f} of the clamp"
             facts += "".join(f", {count} {event}" for event, count in found["candidates"].items())
             told = "" if found["complete"] else " (interrupted)"
             print(f"{name}, seed {seed}: {found['minutes']:.1f} min{told} at {found['speed']:.1f} x real time, {facts}")
-            print("  on the robot   " + "  ".join(f"{minute:g}: {share:.0%}" for minute, share in windows(found)))
-            alone = ((mark, one["success_rate"], one["final_error_median_m"]) for mark, one in found["marks"].items())
-            print("  by itself      " + "  ".join(f"{mark}: {share:.0%}, {1e3 * e:.1f} mm" for mark, share, e in alone))
+            seen = [(f"{at:g}", s, e) for (at, s), (_, e) in zip(windows(found), windows(found, own))]
+            marks = [(mark, one["success_rate"], one[alone]) for mark, one in found["marks"].items()]
+            for who, figures in (("on the robot", seen), ("by itself   ", marks)):
+                print(f"  {who}   " + "  ".join(f"{at}: {s:.0%}, {factor * e:.3g} {unit}" for at, s, e in figures))
 
 
 def _plain(settings: Online) -> dict[str, Any]:

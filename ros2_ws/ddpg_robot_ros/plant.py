@@ -12,6 +12,7 @@ import numpy as np
 
 from ddpg_robot.errors import ConfigError, JointMappingError, MissingExtraError, mismatch
 from ddpg_robot.kinematics import in_heading_frame
+from ddpg_robot.spec import PolicyInterface
 from ddpg_robot.state import RobotState
 
 MAX_CATCH_UP_S = 0.1
@@ -116,6 +117,7 @@ class Plant:
         self._force = self._accelerometer()
         self.applied = np.zeros(len(joints))
         self.measured = RobotState(len(joints), self.floating_base, len(passive_joints), more)
+        self._truth = RobotState(len(joints), self.floating_base, len(passive_joints), more)
         self._object = self._body("object") if "object_position" in dict(self.measured.more) else None
         if "base_position" in dict(self.measured.more) and not self.floating_base:
             raise ConfigError(
@@ -206,6 +208,17 @@ class Plant:
         return age if self.measured.stamp != before or age == 0.0 else None
 
     @property
+    def commanded(self) -> np.ndarray | None:
+        """Effort that was commanded last, within its limits ``(n,)``, N·m; None while the firmware holds."""
+        return self._command
+
+    @property
+    def truth(self) -> RobotState:
+        """What the sensors would say if they were perfect; the same buffer at every call."""
+        self._read(self._truth)
+        return self._truth
+
+    @property
     def timestep(self) -> float:
         """Length of a physics step, s."""
         return float(self._model.opt.timestep)
@@ -229,6 +242,18 @@ class Plant:
     def specific_force(self) -> np.ndarray | None:
         """What an accelerometer measures ``(3,)``, m/s^2; None for a model that has none."""
         return None if self._force is None else np.asarray(self._data.sensordata[self._force])
+
+    def walk_judge(self, interface: PolicyInterface) -> Any:
+        """Who knows what the walking of this robot is worth: the simulated task's own.
+
+        Raises:
+            ConfigError: the robot is no quadruped, or the policy's command no velocity. MissingExtraError: no ddpg_robot_sim.
+        """
+        try:
+            from ddpg_robot_sim.walk_judge import WalkJudge
+        except ModuleNotFoundError as error:
+            raise _missing_sim(error) from None
+        return WalkJudge(self._model, self._data, interface)
 
     def _begin(self) -> None:
         mujoco.mj_forward(self._model, self._data)

@@ -3,9 +3,12 @@
 Publishes ``joint_states`` (effort: what the motors exerted), of a floating base ``imu``, and ``odom`` and ``object`` where a
 policy sees them; takes ``effort_controller/commands``. When commands stop it holds by damping, as an arm's firmware does; a robot
 with legs stands by itself until the first one. On SIGINT it outlives its controllers: their farewell must reach it.
-``~/set_pose`` puts the robot into a pose, its base with it where ``~/set_base`` came before; ``~/base_pose`` and
-``~/base_velocity`` (forward, left, up, turning; in a frame that only turns with the heading) tell of a floating base what no
-robot knows of itself, for whoever measures how it walked.
+``~/set_pose`` puts the robot into a pose, its base with it where ``~/set_base`` came before.
+
+Whoever judges a policy wants to know what the robot did, not what its sensors said: ``~/joint_states`` has the joints as they
+are, without what a draw adds, delays or loses; ``~/base_pose`` and ``~/base_velocity`` (forward, left, up, turning; in a frame
+that only turns with the heading) tell of a floating base what no robot knows of itself. All are `TRUTH_RATE_HZ` a second. With
+the parameter ``reward`` it pays for walking too, at every state (`Payer`).
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from ddpg_robot_ros.convert import BASE_FRAMES, ODOM_FRAMES, OdometryReader, fil
 from ddpg_robot_ros.effort_command import effort_values
 from ddpg_robot_ros.models import find_model, model_of
 from ddpg_robot_ros.parameters import Parameter, declare, policy_path, value
+from ddpg_robot_ros.payer import Payer
 from ddpg_robot_ros.plant import MAX_CATCH_UP_S, Plant, read_draw
 from ddpg_robot_ros.transport import (
     COMMAND_QOS,
@@ -69,6 +73,7 @@ PARAMETERS = (
         "draw", "", "The robot of an episode with domain randomisation: JSON, or a file of it; empty = the model."
     ),
     Parameter("publish_clock", False, "Publish /clock and stamp with simulated time."),
+    Parameter("reward", False, "Publish on `reward` what a quadruped's task pays: for a policy that learns from it."),
     Parameter(
         "lockstep", False, "Wait for a command after each state, and go on at once: as fast as the controller is."
     ),
@@ -93,9 +98,7 @@ class PlantNode(Node):
         self._timeout, self._lockstep = value(self, "command_timeout"), value(self, "lockstep")
         self._command_at = -math.inf
         self._complaint = ""
-        self._message = JointState(name=[names[i] for i in self._state_order])
-        for field in ("position", "velocity", "effort"):
-            setattr(self._message, field, array.array("d", bytes(8 * len(names))))
+        self._message = _joint_message([names[i] for i in self._state_order])
         # Views of the message's own memory: filling them fills the message.
         self._position = np.frombuffer(self._message.position)
         self._velocity = np.frombuffer(self._message.velocity)
@@ -104,13 +107,15 @@ class PlantNode(Node):
         self._states = self.create_publisher(JointState, "joint_states", STATE_QOS)
         self._commands = Newest(self, Float64MultiArray, "effort_controller/commands", EFFORT_READER_QOS, raw=True)
         self._poses = Newest(self, JointState, "~/set_pose", COMMAND_QOS)
+        self._true_message = _joint_message(names)
+        self._true_states = self.create_publisher(JointState, "~/joint_states", STATE_QOS)
+        self._truth_every = max(1, round(value(self, "rate") / TRUTH_RATE_HZ))
+        self._published = 0
         if self._plant.floating_base:
             self._imu = self._imu_message()
             self._imus = self.create_publisher(Imu, "imu", STATE_QOS)
             self._base_poses = self.create_publisher(PoseStamped, "~/base_pose", STATE_QOS)
             self._base_velocities = self.create_publisher(TwistStamped, "~/base_velocity", STATE_QOS)
-            self._truth_every = max(1, round(value(self, "rate") / TRUTH_RATE_HZ))
-            self._published = 0
         if robot.object is not None:
             self._object = PointStamped()
             self._object.header.frame_id = robot.object.frame
@@ -123,6 +128,7 @@ class PlantNode(Node):
             self._odometries = self.create_publisher(Odometry, "odom", STATE_QOS)
             self._base_place = RobotState.of(robot)
             self._base_places = Newest(self, Odometry, "~/set_base", COMMAND_QOS)
+        self._payer = Payer(self, self._plant, manifest, value(self, "rate")) if value(self, "reward") else None
         has_clock = value(self, "publish_clock") or self._lockstep
         self._plant_clock = self.create_publisher(Clock, "/clock", 10) if has_clock else None
 
@@ -194,6 +200,8 @@ class PlantNode(Node):
             self._plant.place(message.name, message.position, message.velocity, base)
         except DdpgRobotError as error:
             self._complain(str(error))
+        if self._payer is not None:
+            self._payer.forget()
 
     def _take_base(self) -> RobotState | None:
         """Where the base shall be put, where somebody has said so since the last time."""
@@ -207,11 +215,12 @@ class PlantNode(Node):
 
     def _publish(self) -> None:
         nanoseconds = time.time_ns() if self._plant_clock is None else round(self._plant.time * 1e9)
-        if self._plant.floating_base:
-            if self._published % self._truth_every == 0:
-                self._publish_truth(_time(nanoseconds))
-            self._published += 1
+        if self._published % self._truth_every == 0:
+            self._publish_truth(_time(nanoseconds))
+        self._published += 1
         self._publish_state(nanoseconds)
+        if self._payer is not None:
+            self._payer.pay()
         if self._plant_clock is not None:  # last: who ticks by it finds the state there
             self._plant_clock.publish(Clock(clock=_time(nanoseconds)))
 
@@ -248,6 +257,16 @@ class PlantNode(Node):
         self._imus.publish(message)
 
     def _publish_truth(self, stamp: Time) -> None:
+        message, truth = self._true_message, self._plant.truth
+        message.header.stamp = stamp
+        np.frombuffer(message.position)[:] = truth.measured[0]
+        np.frombuffer(message.velocity)[:] = truth.measured[1]
+        np.frombuffer(message.effort)[: len(self._plant.applied)] = self._plant.applied
+        self._true_states.publish(message)
+        if self._plant.floating_base:
+            self._publish_base(stamp)
+
+    def _publish_base(self, stamp: Time) -> None:
         pose, velocity, base = PoseStamped(), TwistStamped(), self._plant.base
         pose.header.stamp = velocity.header.stamp = stamp
         pose.header.frame_id, velocity.header.frame_id = WORLD_FRAME, BASE_FRAME
@@ -278,6 +297,14 @@ class PlantNode(Node):
         if text != self._complaint:
             self.get_logger().error(text)
             self._complaint = text
+
+
+def _joint_message(names: Sequence[str]) -> JointState:
+    """A message whose fields can be filled in place."""
+    message = JointState(name=list(names))
+    for field in ("position", "velocity", "effort"):
+        setattr(message, field, array.array("d", bytes(8 * len(names))))
+    return message
 
 
 def _time(nanoseconds: int) -> Time:

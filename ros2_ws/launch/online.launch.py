@@ -17,6 +17,7 @@ ARGUMENTS = (
     ("policy", "arm_reach", "Policy file (.onnx) of that run, or the name of a shipped policy."),
     ("record", "runs/online", "Directory of recordings, versions and the learner's checkpoints."),
     ("learner", "true", "Start the learner here."),
+    ("reward", "task", "What the learner learns from: the task's own reward, or `topic`, as legs need it."),
     ("plant", "true", "Start the simulated arm; false drives a real robot."),
     ("namespace", "", "ROS namespace of all nodes."),
 )
@@ -38,6 +39,7 @@ def start(context: LaunchContext) -> list:
             raise ValueError("launch argument run: found nothing, expected the directory of a training run")
         command = [sys.executable, "-m", "ddpg_robot.cli", "learner", given["run"], given["policy"]]
         command += ["--out", str(record / "learner"), "--recordings", str(record), "--namespace", given["namespace"]]
+        command += ["--reward", given["reward"]]
         actions.append(
             ExecuteProcess(cmd=command, name="learner_node", output="screen", respawn=True, respawn_delay=2.0)
         )

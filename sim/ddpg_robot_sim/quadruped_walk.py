@@ -15,8 +15,8 @@ from ddpg_robot.observation import GAIT_FREQUENCY, observation_spec
 from ddpg_robot.spec import CommandSpec, ControlSpec, PolicyInterface
 from ddpg_robot_sim.base import RobotTask, model_path, robot_from_model
 from ddpg_robot_sim.randomization import PRESETS, Randomization
-from ddpg_robot_sim.rewards import walk_reward
 from ddpg_robot_sim.trot import Trot
+from ddpg_robot_sim.walk_judge import LEGS, WalkJudge
 
 # Forward and left m/s, yaw rate rad/s. The unit is that of the first two; ROS gives them as geometry_msgs/Twist.
 COMMANDS = {
@@ -39,9 +39,6 @@ TICKS_PER_ACTION = 5  # control law and safety filter at 500 and 250 Hz
 EPISODE_SECONDS = 20.0
 COMMAND_SECONDS = 5.0  # the next command comes after so long
 STAND_PROBABILITY = 0.1  # of a command of zero
-FALL_PENALTY = 5.0
-HEIGHT = 0.27  # m, of the base while it walks
-LOWEST = 0.15  # m; a base below has fallen
 SOFT_START_SECONDS = 1.0  # at rest under a command of zero, while the torque of a soft start grows
 START_SPREAD = 0.15  # rad around the standing pose
 START_SPEED = 0.3  # m/s and rad/s
@@ -64,7 +61,6 @@ AGENT = {
     "effort": {**SHARED, "gamma": 0.99, "n_step": 5, "teacher_weight_final": 2.0},
     "pd": {**SHARED, "gamma": 0.98, "n_step": 3, "teacher_weight_final": 0.5},
 }
-LEGS = ("FL", "FR", "RL", "RR")
 PARTS = ("hip", "thigh", "calf")
 KP, KD = (40.0,) * 12, (1.0,) * 12
 
@@ -98,6 +94,7 @@ class QuadrupedWalk(RobotTask):
         commands: ``forward``, 0 to 1 m/s, or ``omni``, also sideways and turning.
         render_mode: ``rgb_array`` or None.
         randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
+        soft_start: whether episodes begin with a soft start; None: half of them do.
 
     Reset options: ``command`` ``(3,)`` m/s, m/s, rad/s, for the whole episode; ``soft_start`` bool; ``draw`` is a former
     episode's ``info["randomization"]``, whose robot comes again.
@@ -116,6 +113,7 @@ class QuadrupedWalk(RobotTask):
         commands: str = "forward",
         render_mode: str | None = None,
         randomization: str | Mapping[str, Any] | Randomization = "off",
+        soft_start: bool | None = None,
     ) -> None:
         if control_mode not in ("effort", "pd"):
             raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
@@ -123,26 +121,24 @@ class QuadrupedWalk(RobotTask):
             raise ConfigError(mismatch("commands", repr(commands), "a set of commands", COMMANDS))
         model = mujoco.MjModel.from_xml_path(str(model_path("quadruped_walk")))
         robot = robot_from_model(model, "quadruped12", None, gravity_compensated=False)
-        self._effort_limit = np.array([joint.effort_limit for joint in robot.joints])
         self._home = model.key("home").qpos.copy()
         stand = self._home[7:]
         period, gains = CONTROL_PERIOD[control_mode], (KP, KD) if control_mode == "pd" else ()
         control = ControlSpec(period, control_mode, TICKS_PER_ACTION, *gains)
         self.agent_settings: dict[str, Any] = AGENT[control_mode]
         if control_mode == "effort":
-            scaling = (standing_effort(model), EFFORT_SCALE * self._effort_limit)
+            effort_limit = np.array([joint.effort_limit for joint in robot.joints])
+            scaling = (standing_effort(model), EFFORT_SCALE * effort_limit)
         else:
             scaling = (stand + standing_effort(model) / KP, TARGET_RANGE)  # targets that carry the robot in this pose
         command = COMMANDS[commands]
         interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, command), command)
         super().__init__(model, interface, scaling, False, render_mode, randomization)
         self.camera = "follow"
-        self._stand = stand
+        self._judge = WalkJudge(self.model, self.data, interface)
         self._steps = round(EPISODE_SECONDS / control.period)
         self._command_steps = round(COMMAND_SECONDS / control.period)
-        self._feet = np.array([model.geom(f"{leg}_foot").id for leg in LEGS])
-        self._foot_radius = float(model.geom_size[self._feet[0], 0])
-        self._trunk = [model.geom(name).id for name in ("trunk", "head")]
+        self._soft_start = soft_start
         self._teacher = _teacher(model)
         self._step = 0
         self._errors = np.zeros(2)
@@ -163,7 +159,8 @@ class QuadrupedWalk(RobotTask):
         # The gait's clock does not begin with the episode.
         self.data.time = self.np_random.integers(500) * self.model.opt.timestep
         self.data.qpos[:] = self._home
-        soft_start = options.get("soft_start", bool(self.np_random.random() < 0.5))
+        drawn_start = bool(self.np_random.random() < 0.5)
+        soft_start = options.get("soft_start", drawn_start if self._soft_start is None else self._soft_start)
         if not soft_start:
             self.data.qpos[self._qpos] += self.np_random.uniform(-START_SPREAD, START_SPREAD, self.model.nu)
             self.data.qvel[:6] = self.np_random.uniform(-START_SPEED, START_SPEED, 6)
@@ -174,7 +171,7 @@ class QuadrupedWalk(RobotTask):
         self._asked = self._next_command()
         drawn = self.draw_robot(options)
         mujoco.mj_forward(self.model, self.data)
-        self.data.qpos[2] -= self._foot_heights().min()  # the lowest foot touches the floor
+        self.data.qpos[2] -= self._judge.foot_heights.min()  # the lowest foot touches the floor
         mujoco.mj_forward(self.model, self.data)
         self._safety.rearm() if soft_start else self._safety.reset()
         self._begin = round(SOFT_START_SECONDS / self.interface.control.period) if soft_start else 0
@@ -185,32 +182,13 @@ class QuadrupedWalk(RobotTask):
         return self.observe(), {**self._info(fallen=False, limit_hit=False), **drawn}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        last_effort, last_feet = self.effort / self._effort_limit, self.data.geom_xpos[self._feet, :2].copy()
+        last_effort, last_feet = self.effort.copy(), self._judge.feet
         verdict = self.run_action(action)
         self._step += 1
-        effort = self.effort / self._effort_limit
-        truth = self.truth
-        velocity = in_heading_frame(self.data.qvel[:3], truth.orientation_wxyz)
-        turn = float(truth.angular_velocity[2])
         asked = self.command.values
-        error, turn_error = asked[:2] - velocity[:2], float(asked[2] - turn)
-        reward = walk_reward(
-            velocity_error=error,
-            turn_error=turn_error,
-            bounce=float(velocity[2]),
-            sway=truth.angular_velocity[:2],
-            lean=rotation_matrix(truth.orientation_wxyz)[2, :2],
-            height_error=float(self.data.qpos[2] - HEIGHT),
-            effort=effort,
-            effort_change=effort - last_effort,
-            sprawl=(truth.position - self._stand)[::3],
-            foot_height=self._foot_heights(),
-            foot_speed=np.linalg.norm(self.data.geom_xpos[self._feet, :2] - last_feet, axis=1)
-            / self.interface.control.period,
-        )
-        fallen = verdict.tripped or self._fallen()
-        if fallen:
-            reward -= FALL_PENALTY
+        fallen = verdict.tripped or self._judge.fallen
+        reward = self._judge.reward(asked, self.effort, last_effort, last_feet, fallen)
+        error, turn_error = self._judge.miss(asked)
         self._errors += (np.linalg.norm(error), abs(turn_error))
         info = self._info(fallen, limit_hit=verdict.tripped or verdict.clamped)
         self._ask()
@@ -243,13 +221,6 @@ class QuadrupedWalk(RobotTask):
         if self._operator.random() < STAND_PROBABILITY:
             values[:] = 0.0
         return values if self._fixed_command is None else np.asarray(self._fixed_command, dtype=float)
-
-    def _foot_heights(self) -> np.ndarray:
-        return self.data.geom_xpos[self._feet, 2] - self._foot_radius
-
-    def _fallen(self) -> bool:
-        contacts = self.data.contact.geom  # (contacts, 2)
-        return bool(self.data.qpos[2] < LOWEST or np.isin(contacts, self._trunk).any())
 
     def _info(self, fallen: bool, limit_hit: bool) -> dict[str, Any]:
         speed, turn = self._errors / max(self._step, 1)

@@ -39,7 +39,7 @@ def test_a_plant_that_was_drawn_is_found_again_in_what_the_policy_node_recorded(
 ) -> None:
     robot = drawn_robot(SEED, **RANGES)
     (tmp_path / "draw.json").write_text(json.dumps(robot))
-    monkeypatch.setattr(online, "HOLD_S", 0.8)  # a new target so often: the arm never rests
+    monkeypatch.setitem(online.HOLD_S, "point", 0.8)  # a new target so often: the arm never rests
     trial = online.OnlineTrial(shipped_policy("arm_reach_pd"), str(tmp_path / "draw.json"), 0.3, SEED, tmp_path)
     online.run_online(trial)
     (recording,) = (tmp_path / "record").glob("*.mcap")

@@ -15,6 +15,7 @@ import pytest
 from ros.robot import HOME, WAIT_S
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
+from std_msgs.msg import Float64MultiArray
 
 from ddpg_robot.errors import ConfigError, JointMappingError
 from ddpg_robot.spec import PolicyManifest
@@ -230,8 +231,8 @@ def test_the_imu_of_a_quadruped_comes_with_its_joint_states(start, watcher: Oper
     assert state.orientation_wxyz == pytest.approx([1.0, 0.0, 0.0, 0.0], abs=0.02)
     assert seen[-1].linear_acceleration.z == pytest.approx(9.81, abs=0.3)
 
-    from std_msgs.msg import Float64MultiArray
 
+def test_commands_move_the_joint_they_mean_and_stop_when_they_stop(start, watcher: Operator) -> None:
     start("plant_node", joint_order=SHUFFLED)
     commands = watcher.node.create_publisher(Float64MultiArray, "effort_controller/commands", COMMAND_QOS)
     assert wait_until(lambda: commands.get_subscription_count() > 0 and watcher.watch(), WAIT_S)

@@ -66,4 +66,4 @@ def test_joint_targets_bring_the_feet_where_they_shall_be():
     data.qpos[7:] = trot._inverse(feet).reshape(-1)
     mujoco.mj_kinematics(env.model, data)
     hips = data.xpos[[env.model.body(f"{leg}_hip").id for leg in ("FL", "FR", "RL", "RR")]]
-    assert data.geom_xpos[env._feet] - hips == pytest.approx(feet, abs=1e-9)
+    assert data.geom_xpos[env._judge._feet] - hips == pytest.approx(feet, abs=1e-9)

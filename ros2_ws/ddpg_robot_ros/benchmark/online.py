@@ -1,13 +1,12 @@
-"""A robot that has changed and learns beside its work: plant in lockstep, policy node, learner, one target after the other.
+"""A robot that has changed and learns beside its work: plant in lockstep, policy node, learner, one command after the other.
 
 The plant goes on as soon as its command has come, so robot time passes as fast as the machine allows; every part is the one
 that a real robot runs. It is held while the learner is behind: beside a robot in real time it would not be. What happened is
-read from the recordings afterwards.
+read from the recordings afterwards, and of a robot that walks from what the plant said of its base.
 """
 
 from __future__ import annotations
 
-import itertools
 import signal
 import time
 from collections.abc import Callable
@@ -19,10 +18,10 @@ import numpy as np
 from rosgraph_msgs.msg import Clock
 
 from ddpg_robot.errors import RecordingError, mismatch
-from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.policy import read_manifest
-from ddpg_robot.recording import Recording
+from ddpg_robot.recording import Mode, Recording
 from ddpg_robot.spec import PolicyManifest
+from ddpg_robot_ros.benchmark.online_work import HOLD_S, Judge, Work, judge_of, work_of
 from ddpg_robot_ros.console import Operator
 from ddpg_robot_ros.convert import stamp_seconds
 from ddpg_robot_ros.deploy import use_own_domain
@@ -31,8 +30,8 @@ from ddpg_robot_ros.transport import COMMAND_QOS, Newest
 
 START_WAIT_S = 180.0
 POLL_S = 0.003
-HOLD_S, SUCCESS_S, SUCCESS_M = 4.0, 0.5, 0.02
-ASK_AGAIN_S = 0.5
+WHOLE = 0.75
+"""A command counts that was in force for this part of its time, or ended in a trip or a fall."""
 OWED = "updates owed"
 """Of the learner's status: updates that it still has to make."""
 OWED_MOST = 500
@@ -49,7 +48,7 @@ class OnlineTrial:
     minutes: float
     """Robot time."""
     seed: int
-    """Of the targets."""
+    """Of what the robot is asked for."""
     out: Path
     """Recordings, versions and checkpoints."""
     learner: tuple[str, ...] = ()
@@ -86,6 +85,9 @@ def run_online(
     use_own_domain()
     rate = 1 / manifest.control.loop_period
     parameters: dict[str, Any] = {"lockstep": True, "swap_probation": trial.probation, "stall_periods": 1000.0}
+    if manifest.robot.floating_base:
+        # While torque grows softly, weak legs under a load sink further than a fall, whatever the policy says.
+        parameters["safety.soft_start"] = 0.0
     if trial.learner:
         parameters |= {"exploration.share": trial.share, "exploration.correlation_time": trial.correlation_time}
     deployment = Deployment(
@@ -97,8 +99,10 @@ def run_online(
         learner=trial.learner,
     )
     with deployment, Operator(manifest.robot) as operator:
+        work = work_of(operator, manifest, trial.seed, bool(trial.learner))
         _await_start(deployment, operator)
-        facts = _ask(trial, manifest, deployment, operator, progress, stop)
+        facts = _ask(trial, work, deployment, operator, progress, stop)
+    work.save(record)
     return {**read_episodes(record, manifest), **facts}
 
 
@@ -106,8 +110,9 @@ def read_episodes(record: Path, manifest: PolicyManifest) -> dict[str, Any]:
     """What the recordings say.
 
     Returns:
-        ``episodes``: per target minute (of robot time, at its end), success, final_error (m), weights; largest_effort (in parts
-        of the limits), trips, ticks.
+        ``episodes``: per command minute (of robot time, at its end), success, tripped (or fallen), weights, and final_error (m)
+        of an arm, speed_error (m/s) and turn_error (rad/s) of a robot that walks; largest_effort (in parts of the limits), trips,
+        ticks.
     """
     paths = sorted(record.glob("*.mcap"))
     if not paths:
@@ -120,20 +125,18 @@ def read_episodes(record: Path, manifest: PolicyManifest) -> dict[str, Any]:
                 weights += [recording.session.weights_sha256] * len(rows)
     rows, of = np.concatenate(parts), np.array(weights)
     order = np.argsort(rows["tick"], kind="stable")
+    order = order[rows["mode"][order] != Mode.STOPPING]
     rows, of = rows[order], of[order]
     limits = np.array([joint.effort_limit for joint in manifest.robot.joints])
     asked = ~rows["waiting"]
     begin = rows["stamp"][asked][0] if asked.any() else 0.0
     new = np.flatnonzero((rows["command"][1:] != rows["command"][:-1]).any(axis=1)) + 1
-    bounds = [*new.tolist(), len(rows)]
-    episodes = [
-        _episode(rows[first:last], of[last - 1], begin, manifest)
-        for first, last in itertools.pairwise(bounds)
-        if rows["stamp"][last - 1] - rows["stamp"][first] > 0.75 * HOLD_S
-    ]
+    judge, hold = judge_of(record, manifest), HOLD_S[manifest.command.kind]
+    parts = np.split(np.arange(len(rows)), new)
+    episodes = [_episode(rows[part], of[part[-1]], begin, judge, hold) for part in parts]
     tripped = rows["tripped"].astype(int)
     return {
-        "episodes": episodes,
+        "episodes": [one for one in episodes if one is not None],
         "largest_effort": float((np.abs(rows["applied_effort"]) / limits).max()),
         "trips": int((np.diff(tripped) > 0).sum()),
         "ticks": len(rows),
@@ -141,21 +144,13 @@ def read_episodes(record: Path, manifest: PolicyManifest) -> dict[str, Any]:
     }
 
 
-def _episode(rows: np.ndarray, weights: str, begin: float, manifest: PolicyManifest) -> dict[str, Any]:
-    assert manifest.robot.chain is not None
-    kinematics = ChainKinematics(manifest.robot.chain)
-    end = rows["stamp"][-1]
-    distances = []
-    for row in rows[rows["stamp"] >= end - SUCCESS_S]:
-        kinematics.update(row["position"])
-        distances.append(float(np.linalg.norm(kinematics.tip - row["command"])))
-    success = max(distances) <= SUCCESS_M and not rows["tripped"].any()
-    return {
-        "minute": float(end - begin) / 60,
-        "success": bool(success),
-        "final_error": distances[-1],
-        "weights": weights,
-    }
+def _episode(rows: np.ndarray, weights: str, begin: float, judge: Judge, hold: float) -> dict[str, Any] | None:
+    """What came of a command; None where there was none, or where it was withdrawn."""
+    found, end = judge(rows), rows["stamp"][-1]
+    withdrawn = end - rows["stamp"][0] <= WHOLE * hold and not found["tripped"]
+    if withdrawn or rows["waiting"].all():
+        return None
+    return {"minute": float(end - begin) / 60, "weights": weights, **found}
 
 
 def _await_start(deployment: Deployment, operator: Operator) -> None:
@@ -168,29 +163,17 @@ def _await_start(deployment: Deployment, operator: Operator) -> None:
         raise ProcessFailedError(mismatch("deployment", "not ready", f"ready within {START_WAIT_S:g} s"))
 
 
-def _rearmed(operator: Operator) -> bool:
-    """Rearms a policy that has tripped; whether it had."""
-    tripped = bool(operator.trip())
-    if tripped:
-        operator.trigger("policy_node/rearm")
-    return tripped
-
-
 def _ask(
     trial: OnlineTrial,
-    manifest: PolicyManifest,
+    work: Work,
     deployment: Deployment,
     operator: Operator,
     progress: Callable[[float, float], None] | None,
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Asks for one target after the other, by the plant's clock; rearms after a trip, holds the plant while learning lags."""
+    """Lets the robot work, by the plant's clock; holds the plant while learning lags."""
     clock = Newest(operator.node, Clock, "/clock", COMMAND_QOS)
-    rng = np.random.default_rng(trial.seed)
-    command = manifest.command
-    began, start, now, rearms = time.monotonic(), None, 0.0, 0
-    until, asked_at = -1.0, 0.0
-    target, held = np.zeros(command.size), 0.0
+    began, start, now, held = time.monotonic(), None, 0.0, 0.0
     while not stop() and (start is None or now - start < 60 * trial.minutes):
         held += _hold(deployment, operator)
         message = clock.take()
@@ -199,19 +182,13 @@ def _ask(
             continue
         now = stamp_seconds(message.clock)
         start = now if start is None else start
-        if now >= until:
+        if work.step(now):
             deployment.check()
-            rearms += _rearmed(operator)
-            target = rng.uniform(command.lower, command.upper)
-            until, asked_at = now + HOLD_S, -1.0
             if progress is not None:
                 progress((now - start) / 60, (time.monotonic() - began) / 60)
-        if time.monotonic() > asked_at + ASK_AGAIN_S:  # again: a trip may have been rearmed, a first message lost
-            operator.send_target(target, command.frame)
-            asked_at = time.monotonic()
     took, lasted = time.monotonic() - began, now - (start or now)
     complete = lasted >= 60 * trial.minutes
-    return {"complete": complete, "speed": lasted / took, "held": held / took, "rearms": rearms}
+    return {"complete": complete, "speed": lasted / took, "held": held / took, "rearms": work.rearms}
 
 
 def _hold(deployment: Deployment, operator: Operator) -> float:
