@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ddpg_robot.errors import MissingExtraError, PolicyFileError, SpecError, mismatch
 from ddpg_robot.observation import ObservationBuilder
 from ddpg_robot.onnx_file import MAX_WIDTH, check_graph, graph_sha256, read_model
-from ddpg_robot.spec import SCHEMA, PolicyInterface, PolicyManifest, from_dict
+from ddpg_robot.spec import SCHEMA, PolicyInterface, PolicyManifest
+from ddpg_robot.spec_json import from_dict
 
 __all__ = [
     "MAX_FILE_BYTES",

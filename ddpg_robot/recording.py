@@ -24,7 +24,8 @@ from ddpg_robot.cdr import CDR_HEADER, CdrReader
 from ddpg_robot.errors import RecordingError, SpecError, mismatch
 from ddpg_robot.mcap_file import MAGIC, McapFile
 from ddpg_robot.safety import SafetyLimits, TripReason
-from ddpg_robot.spec import PolicyInterface, from_dict
+from ddpg_robot.spec import PolicyInterface
+from ddpg_robot.spec_json import from_dict
 
 SCHEMA = "ddpg_robot.recording/1"
 METADATA = "ddpg_robot.recording"

@@ -20,7 +20,7 @@ from ddpg_robot.cdr import CDR_HEADER, cdr_string
 from ddpg_robot.mcap_file import MAGIC, mcap_library
 from ddpg_robot.recording import METADATA, TICK_TYPE, TRIP_MESSAGE, TRIP_TYPE, Session, TickLayout
 from ddpg_robot.safety import TripReason
-from ddpg_robot.spec import to_dict
+from ddpg_robot.spec_json import to_dict
 
 TICK_CHANNEL, TRIP_CHANNEL = 1, 2
 MESSAGE_OPCODE, INDEX_OPCODE = 0x05, 0x07

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ddpg_robot.errors import ConfigError, SpecError, mismatch
-from ddpg_robot.spec import Scalar, from_dict
+from ddpg_robot.spec import Scalar
+from ddpg_robot.spec_json import from_dict
 
 LOG = "versions.jsonl"
 LEARNER = re.compile(r"[0-9a-f]{8}")

@@ -106,7 +106,7 @@ def model_for(policy: Path, robot: str | None) -> str | None:
         ConfigError: the policy's robot has a task file and none is given, or the file's robot is another one.
     """
     from ddpg_robot.policy import read_manifest
-    from ddpg_robot.spec import to_dict
+    from ddpg_robot.spec_json import to_dict
 
     manifest = read_manifest(policy)
     if robot is None:
@@ -203,7 +203,7 @@ def policy_act(policy: Any, task: str, kwargs: dict[str, Any]) -> Act:
     import numpy as np
 
     from ddpg_robot.learn.tasks import open_task
-    from ddpg_robot.spec import to_dict
+    from ddpg_robot.spec_json import to_dict
     from ddpg_robot_sim.gymnasium_robot import robot_of
 
     with open_task(task, kwargs, robot_of) as opened:

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, MissingExtraError, TrainingError, mismatch
-from ddpg_robot.spec import to_dict
+from ddpg_robot.spec_json import to_dict
 
 LONGEST_EPISODE = 20_000
 """Steps after which an episode is cut as by a time limit: evaluations and checkpoints wait for its end."""

@@ -17,16 +17,8 @@ from ddpg_robot.learn.checkpoint import LoadedActor, load_actor
 from ddpg_robot.learn.rundir import RunDirectory, read_json, write_file
 from ddpg_robot.learn.tasks import RobotOf, open_task
 from ddpg_robot.policy import METADATA_KEY, OnnxPolicy, graph_sha256
-from ddpg_robot.spec import (
-    SCHEMA,
-    ParityRecord,
-    PolicyInterface,
-    PolicyManifest,
-    Scalar,
-    TrainingRecord,
-    from_dict,
-    to_dict,
-)
+from ddpg_robot.spec import SCHEMA, ParityRecord, PolicyInterface, PolicyManifest, Scalar, TrainingRecord
+from ddpg_robot.spec_json import from_dict, to_dict
 from ddpg_robot_export.actor import DeployedActor
 from ddpg_robot_export.graph import build_graph
 from ddpg_robot_export.parity import check_parity, parity_observations

@@ -11,7 +11,8 @@ from ddpg_robot.controller import PolicyController
 from ddpg_robot.errors import PolicyFileError, mismatch
 from ddpg_robot.policy import OUTPUTS, OnnxPolicy, read_manifest
 from ddpg_robot.safety import SafetyLimits
-from ddpg_robot.spec import UNBOUNDED, PolicyManifest, to_dict
+from ddpg_robot.spec import UNBOUNDED, PolicyManifest
+from ddpg_robot.spec_json import to_dict
 from ddpg_robot_export.probes import (
     TOLERANCE,
     at_rest,

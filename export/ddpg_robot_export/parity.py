@@ -12,7 +12,8 @@ import numpy as np
 from ddpg_robot.errors import ConfigError, ParityError, mismatch
 from ddpg_robot.learn.tasks import RobotOf, Task, episode_seed, open_task
 from ddpg_robot.policy import OnnxPolicy
-from ddpg_robot.spec import UNBOUNDED, ParityRecord, to_dict
+from ddpg_robot.spec import UNBOUNDED, ParityRecord
+from ddpg_robot.spec_json import to_dict
 from ddpg_robot_export.actor import DeployedActor
 from ddpg_robot_export.probes import (
     TOLERANCE,

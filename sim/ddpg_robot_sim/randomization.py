@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from ddpg_robot.errors import ConfigError, SpecError, mismatch
-from ddpg_robot.spec import from_dict
+from ddpg_robot.spec_json import from_dict
 
 Range = tuple[float, float]
 
@@ -204,7 +204,7 @@ def kinds() -> dict[str, Kind]:
 
 
 def decoded(cls: Any, data: Any) -> Any:
-    """`spec.from_dict`, whose complaint is about a setting here. Raises ConfigError."""
+    """`spec_json.from_dict`, whose complaint is about a setting here. Raises ConfigError."""
     try:
         return from_dict(cls, data)
     except SpecError as error:

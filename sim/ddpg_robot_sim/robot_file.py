@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ddpg_robot.errors import ConfigError, SpecError, mismatch
-from ddpg_robot.spec import CommandSpec, ControlSpec, JointSpec, Vector, from_dict, to_dict
+from ddpg_robot.spec import CommandSpec, ControlSpec, JointSpec, Vector
+from ddpg_robot.spec_json import from_dict, to_dict
 
 if sys.version_info >= (3, 11):
     import tomllib

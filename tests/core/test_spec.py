@@ -18,9 +18,8 @@ from ddpg_robot.spec import (
     PolicyInterface,
     RobotSpec,
     TermSpec,
-    from_dict,
-    to_dict,
 )
+from ddpg_robot.spec_json import from_dict, to_dict
 
 
 @pytest.mark.parametrize("mode", ["effort", "pd"])

@@ -18,7 +18,7 @@ from ddpg_robot.learn.checkpoint import load_actor
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.trainer import train
 from ddpg_robot.policy import METADATA_KEY, OnnxPolicy, read_manifest
-from ddpg_robot.spec import to_dict
+from ddpg_robot.spec_json import to_dict
 from ddpg_robot_export import exporter
 from ddpg_robot_export.actor import DeployedActor
 from ddpg_robot_export.exporter import export_actor, export_run

@@ -13,7 +13,7 @@ from ddpg_robot.controller import PolicyController
 from ddpg_robot.onnx_file import read_model
 from ddpg_robot.policy import OnnxPolicy
 from ddpg_robot.safety import SafetyLimits
-from ddpg_robot.spec import to_dict
+from ddpg_robot.spec_json import to_dict
 from ddpg_robot.state import Command, RobotState
 
 GOOD = OnnxPolicy(BASE, "good.onnx")

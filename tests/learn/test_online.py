@@ -15,7 +15,8 @@ from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.online import OnlineLearner, OnlineSettings
 from ddpg_robot.learn.rundir import RunDirectory
 from ddpg_robot.learn.trainer import train
-from ddpg_robot.spec import PolicyInterface, from_dict
+from ddpg_robot.spec import PolicyInterface
+from ddpg_robot.spec_json import from_dict
 from ddpg_robot.transition import transition_dtype
 
 TICKS = 5

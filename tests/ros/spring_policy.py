@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ddpg_robot.observation import observation_spec
 from ddpg_robot.policy import METADATA_KEY, graph_sha256
-from ddpg_robot.spec import SCHEMA, ControlSpec, ParityRecord, PolicyInterface, PolicyManifest, TrainingRecord, to_dict
+from ddpg_robot.spec import SCHEMA, ControlSpec, ParityRecord, PolicyInterface, PolicyManifest, TrainingRecord
+from ddpg_robot.spec_json import to_dict
 from ddpg_robot_sim.arm_reach import ArmReach
 
 LARGEST_PULL = 15.0  # N·m

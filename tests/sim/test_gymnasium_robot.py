@@ -8,7 +8,8 @@ import pytest
 
 from ddpg_robot.errors import ConfigError
 from ddpg_robot.observation import ObservationBuilder
-from ddpg_robot.spec import UNBOUNDED, PolicyInterface, from_dict, to_dict
+from ddpg_robot.spec import UNBOUNDED, PolicyInterface
+from ddpg_robot.spec_json import from_dict, to_dict
 from ddpg_robot.state import Command, RobotState
 from ddpg_robot_sim.gymnasium_judge import GymnasiumJudge
 from ddpg_robot_sim.gymnasium_robot import command_of, difference, read_state, robot_of

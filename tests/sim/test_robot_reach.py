@@ -14,7 +14,8 @@ from own_robots import mjcf, write
 
 import ddpg_robot_sim
 from ddpg_robot.errors import ConfigError
-from ddpg_robot.spec import PolicyInterface, from_dict, to_dict
+from ddpg_robot.spec import PolicyInterface
+from ddpg_robot.spec_json import from_dict, to_dict
 from ddpg_robot_sim.new_robot import Given, new_robot
 from ddpg_robot_sim.robot_file import read_robot_file
 from ddpg_robot_sim.robot_model import compile_robot
