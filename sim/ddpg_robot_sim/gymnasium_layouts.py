@@ -12,7 +12,6 @@ import numpy as np
 from ddpg_robot.observation import joint_term, observation_spec
 from ddpg_robot.spec import (
     UNBOUNDED,
-    ChainLink,
     CommandSpec,
     JointSpec,
     KinematicChain,
@@ -20,6 +19,7 @@ from ddpg_robot.spec import (
     RobotSpec,
     TermSpec,
 )
+from ddpg_robot_sim.chain import chain_of
 
 TRIP_DAMPING = 0.2
 """Of a joint after a trip, in parts of its inertia per control period: well below 2, where a sampled damping would shake."""
@@ -88,7 +88,7 @@ def _planar_reach(task: Any, joints: list[int]) -> Layout | None:
         return None
     lower, upper = (tuple(float(model.joint(slide).range[side]) for slide in slides) for side in (0, 1))
     command = CommandSpec("point", "base", 3, "m", (*lower, -PLANE), (*upper, PLANE))
-    chain = _chain(model, joints, bodies["fingertip"], "fingertip")
+    chain = chain_of(model, joints, bodies["fingertip"], np.zeros(3), "fingertip")
     robot = RobotSpec("arm", tuple(joint_spec(model, j, 1.0, 1.0) for j in joints), False, False, chain)
     plane = observation_spec(("command_xy", "joint_velocity", "overshoot_xy"), robot, command).terms
     terms = (joint_term("joint_cosine", names), joint_term("joint_sine", names), *plane)
@@ -131,7 +131,7 @@ def _push(task: Any, joints: list[int]) -> Layout | None:
     ways = np.array([*(model.joint(slide).range for slide in slides), (0.0, 0.0)])  # (3, 2)
     thing = ObjectSpec("base", *(tuple((at + ways[:, side]).tolist()) for side in (0, 1)))
     command = CommandSpec("fixed", "base", 3, "m", goal, goal)
-    chain = _chain(model, joints, bodies["tips_arm"], "tips_arm")
+    chain = chain_of(model, joints, bodies["tips_arm"], np.zeros(3), "tips_arm")
     robot = RobotSpec("arm", tuple(joint_spec(model, j, 1.0, 1.0) for j in joints), False, False, chain, object=thing)
     names = ("joint_position", "joint_velocity", "hand_position", "object_position", "command")
     terms = observation_spec(names, robot, command).terms
@@ -153,29 +153,6 @@ def _always_the_same(task: Any, body: str) -> bool:
         task.reset(seed=seed)
         places.append(task.data.body(body).xpos.copy())
     return bool((places[0] == places[1]).all())
-
-
-def _chain(model: mujoco.MjModel, joints: list[int], tip: int, frame: str) -> KinematicChain:
-    """The chain through joints to a body, from the model with every joint at zero; bodies without joints between them count."""
-    data = mujoco.MjData(model)
-    data.qpos[:] = 0.0
-    mujoco.mj_kinematics(model, data)
-    links, origin, turn = [], np.zeros(3), np.eye(3)
-    for joint in joints:
-        body = model.jnt_bodyid[joint]
-        here = data.xmat[body].reshape(3, 3)
-        quaternion = np.zeros(4)
-        mujoco.mju_mat2Quat(quaternion, (turn.T @ here).ravel())
-        links.append(
-            ChainLink(
-                joint=model.joint(joint).name,
-                translation=tuple((turn.T @ (data.xanchor[joint] - origin)).tolist()),
-                quaternion_wxyz=tuple(quaternion.tolist()),
-                axis=tuple(model.jnt_axis[joint].tolist()),
-            )
-        )
-        origin, turn = data.xanchor[joint].copy(), here.copy()
-    return KinematicChain(tuple(links), tuple((turn.T @ (data.xpos[tip] - origin)).tolist()), frame)
 
 
 LAYOUTS: tuple[Callable[[Any, list[int]], Layout | None], ...] = (

@@ -13,8 +13,9 @@ import numpy as np
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.kinematics import ChainKinematics
 from ddpg_robot.urdf import read_urdf
+from ddpg_robot_sim.chain import chain_of
 from ddpg_robot_sim.robot_file import LIMITS, RobotControl, RobotFile, RobotJoints, RobotTarget
-from ddpg_robot_sim.robot_model import Tip, chain_of, find_tip, model_kind, open_model
+from ddpg_robot_sim.robot_model import Tip, find_tip, model_kind, open_model
 from ddpg_robot_sim.robot_reach import start_region, tips_of
 from ddpg_robot_sim.tuning import Dynamics, armature_of, gains, home_of, measure, target_box
 
@@ -90,7 +91,7 @@ def _choose(
     given: Given,
 ) -> RobotFile:
     """The task file: gains, home and a box of targets that the arm can reach."""
-    kinematics = ChainKinematics(chain_of(model, tip, end_effector))
+    kinematics = ChainKinematics(chain_of(model, tip.joints, tip.body, tip.position, end_effector))
     names = tuple(model.joint(j).name for j in tip.joints)
     lower, upper = limits[2:]
     if given.home is not None:

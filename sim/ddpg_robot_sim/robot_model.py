@@ -10,7 +10,8 @@ import mujoco
 import numpy as np
 
 from ddpg_robot.errors import ConfigError, mismatch
-from ddpg_robot.spec import ChainLink, KinematicChain, RobotSpec
+from ddpg_robot.spec import RobotSpec
+from ddpg_robot_sim.chain import chain_of
 from ddpg_robot_sim.hardware import PAYLOAD
 from ddpg_robot_sim.robot_file import RobotFile, read_robot_file
 
@@ -200,24 +201,6 @@ def _add(spec: mujoco.MjSpec, plain: mujoco.MjModel, tip: Tip, file: RobotFile) 
     target.add_geom(type=sphere, size=[radius, 0, 0], rgba=[0.9, 0.25, 0.2, 0.85], contype=0, conaffinity=0, mass=0)
 
 
-def chain_of(model: mujoco.MjModel, tip: Tip, frame: str) -> KinematicChain:
-    """The chain in the model's world frame. Every link's frame is turned as the world at joint positions 0."""
-    data = mujoco.MjData(model)
-    data.qpos[:] = 0.0
-    mujoco.mj_kinematics(model, data)
-    links, before = [], np.zeros(3)
-    for j in tip.joints:
-        anchor, axis = data.xanchor[j].copy(), data.xaxis[j] / np.linalg.norm(data.xaxis[j])
-        links.append(
-            ChainLink(
-                model.joint(j).name, tuple((anchor - before).tolist()), (1.0, 0.0, 0.0, 0.0), tuple(axis.tolist())
-            )
-        )
-        before = anchor
-    hand = data.xpos[tip.body] + data.xmat[tip.body].reshape(3, 3) @ tip.position
-    return KinematicChain(tuple(links), tuple((hand - before).tolist()), frame)
-
-
 def robot_spec(file: RobotFile, model: mujoco.MjModel) -> RobotSpec:
     """The robot of a task file, for a policy's manifest.
 
@@ -225,5 +208,6 @@ def robot_spec(file: RobotFile, model: mujoco.MjModel) -> RobotSpec:
         file: its task file.
         model: of `compile_robot`.
     """
-    chain = chain_of(model, find_tip(model, file.end_effector, Path(file.model).name), file.end_effector)
+    tip = find_tip(model, file.end_effector, Path(file.model).name)
+    chain = chain_of(model, tip.joints, tip.body, tip.position, file.end_effector)
     return RobotSpec(file.name, file.joint_specs(), file.gravity_compensated, floating_base=False, chain=chain)
