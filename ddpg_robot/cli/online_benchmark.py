@@ -122,7 +122,7 @@ class Online:
         import_tasks()
         return self._for(self._kind).measure()
 
-    @property
+    @functools.cached_property
     def _kind(self) -> Kind:
         """That of the run's robot."""
         from ddpg_robot.learn.rundir import RunDirectory

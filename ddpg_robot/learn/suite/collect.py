@@ -42,11 +42,12 @@ def collect(plan: Plan, others: Sequence[dict[str, Any]] = ()) -> dict[str, Any]
         RunDirectoryError: a run has other settings than the benchmark.
     """
     elsewhere = finished_runs(others)
-    runs = [run for run in plan.runs() if run.finished or run.name not in elsewhere]
-    own = {run.name: _run_result(run) for run in runs}
+    asked = plan.runs()
+    runs = [run for run in asked if run.finished or run.name not in elsewhere]
+    results = elsewhere | {run.name: _run_result(run) for run in runs}
     tasks = {}
     for name, (task, kwargs) in plan.tasks.items():
-        found = [own.get(run.name) or elsewhere[run.name] for run in plan.runs() if run.task == name]
+        found = [results[run.name] for run in asked if run.task == name]
         found = [result for result in found if result["curve"]["step"]]
         tasks[name] = {"task": task, "task_kwargs": kwargs, "statistics": _statistics(found), "runs": found}
     return {
