@@ -42,6 +42,11 @@ class CheckpointStore:
         found = sorted(self._directory.glob("step-*")) if self._directory.is_dir() else []
         return found[-1] if found else None
 
+    def last_step(self) -> int:
+        """Step of the newest checkpoint, 0 where there is none."""
+        latest = self.latest()
+        return 0 if latest is None else int(latest.name.removeprefix("step-"))
+
     def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], replay: Replay) -> None:
         """Writes a checkpoint. Raises CheckpointError on a full disk; the checkpoint before stays as it was."""
         target = self._directory / f"step-{step:012d}"

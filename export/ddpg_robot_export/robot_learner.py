@@ -258,7 +258,8 @@ class RobotLearner:
             "driving": self._driving_weights,
             "last_candidate": self._last_candidate,
         }
-        self._checkpoints.save(self.learner.received, tensors, state, self.learner.robot)
+        # Numbered, for between two of them there may be updates and ticks, and not one new transition.
+        self._checkpoints.save(self._checkpoints.last_step() + 1, tensors, state, self.learner.robot)
 
     def _begin(self, run_dir: Path) -> None:
         record = self.out / RECORD

@@ -217,6 +217,24 @@ def test_a_learner_that_died_before_its_first_checkpoint_learns_from_all_that_wa
     assert again.learner.received == learner.learner.received > 100
 
 
+def test_updates_and_ticks_are_kept_though_no_transition_is_new(run: Path, policy: Path, tmp_path: Path) -> None:
+    learner, robot = make(run, policy, tmp_path / "out"), Robot(policy, tmp_path / "record")
+    name = robot.recorder.path.stem
+    learner.add(name, robot.weights, robot.episodes(5))
+    learner.save()
+    received, updates = learner.learner.received, learner.learner.agent.updates
+    assert learner.work(0.5)
+    stopping = robot.episodes(1).copy()
+    stopping["waiting"] = True  # the damping at the end of a session is learnt from by nobody, but it is known
+    learner.add(name, robot.weights, stopping)
+    learner.save()
+    robot.recorder.close()
+    again = make(run, policy, tmp_path / "out")
+    assert again.learner.received == received
+    assert again.learner.agent.updates == learner.learner.agent.updates > updates
+    assert again.recover(tmp_path / "record") == 0
+
+
 def test_a_policy_that_is_not_the_runs_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another actor"):
         make(run, shipped_policy("arm_reach_pd"), tmp_path / "out")
