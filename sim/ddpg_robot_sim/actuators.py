@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -70,6 +71,15 @@ class Motors:
         elif not self._stands:
             self._ctrl[:] = self._asked
             self._stands = True
+
+    def on_their_way(self, step: int) -> Iterator[Array]:
+        """What they will be asked for at each physics step from this one until a command that is sent now arrives ``(n,)``, N·m."""
+        pending = [*self._pending]
+        asked = self._asked
+        for at in range(step, step + round(self._delay)):
+            while pending and pending[0][0] <= at:
+                asked = pending.pop(0)[1]
+            yield asked
 
     def hold(self, effort: Array) -> None:
         """Sets the torque ``(n,)``, N·m, within the effort limits, without delay. Commands on their way are forgotten."""

@@ -139,6 +139,18 @@ class Hardware:
             self._read(sensors.next())
         self._step += steps
 
+    def foreseen(self) -> mujoco.MjData:
+        """The true state in which a command that is sent now will act; overwritten by the next call.
+
+        Until then the commands on their way are exerted, at full torque and without another push. No robot knows this: it is
+        for teachers and references.
+        """
+        mujoco.mj_copyData(self._scratch, self._model, self._data)
+        for effort in self._motors.on_their_way(self._step):
+            self._scratch.ctrl[:] = effort
+            mujoco.mj_step(self._model, self._scratch)
+        return self._scratch
+
     def measure(self, state: RobotState) -> float:
         """Fills `state` with what the sensors say. Returns its age, s; a lost measurement leaves the one before."""
         return self._sensors.measure(state)
