@@ -167,7 +167,7 @@ class Rig(Operator):
 
     def is_marked(self, effort: np.ndarray) -> bool:
         """Whether this is a command of the policy."""
-        return bool(abs(abs(effort[-1]) - DITHER) < 1e-3)
+        return bool(abs(abs(effort[-1]) - DITHER) < 1e-6)
 
     def marked_since(self, when: float) -> bool:
         """Whether the policy has commanded since (s of the system's clock)."""

@@ -348,6 +348,19 @@ def test_effort_arrives_exactly_so_many_physics_steps_late(steps):
     assert seen == [0.0] * steps + [3.0] * (8 - steps)
 
 
+def test_the_state_in_which_a_command_will_act_is_foreseen_to_the_last_bit():
+    env = fixed(effort_delay_ms=12.0)
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        env.run_action(rng.uniform(-0.3, 0.3, 7))
+    foreseen = env._hardware.foreseen()
+    position, time = foreseen.qpos.copy(), foreseen.time
+    env._hardware.advance(6)
+    assert env.data.qpos.tobytes() == position.tobytes()
+    assert env.data.time == time
+
+
 def test_jitter_delays_each_command_anew_and_the_newest_that_has_arrived_counts():
     ctrl = np.zeros(1)
     motors = Motors(np.full(1, 1e6), np.ones(1), STEP, ctrl)

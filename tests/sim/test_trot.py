@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ddpg_robot_sim
+from ddpg_robot_sim.changes import as_option, stressed
 
 TASK = ddpg_robot_sim.TASKS["quadruped_walk"]
 
@@ -54,6 +55,25 @@ def test_the_teacher_walks_sideways_and_turns():
 
 def test_the_teacher_stays_on_its_feet_while_an_agent_explores():
     assert walked(make("pd"), [0.5, 0.0, 0.0], noise=0.15) is not None
+
+
+def test_the_teacher_of_torque_walks_a_robot_under_the_whole_stress_whose_commands_act_late():
+    env = gymnasium.make(TASK, control_mode="effort", commands="omni", randomization=as_option(stressed())).unwrapped
+    speed, _ = walked(env, [0.5, 0.0, 0.0])
+    assert speed == pytest.approx(0.5, abs=0.2)
+
+
+@pytest.mark.parametrize("mode", ["pd", "effort"])
+def test_the_teacher_keeps_a_heavy_robot_with_weak_motors_up_during_a_soft_start(mode):
+    heavy = {"payload": [2.0, 2.0], "motor_strength": [0.85, 0.85]}
+    env = gymnasium.make(TASK, control_mode=mode, commands="omni", randomization=heavy).unwrapped
+    env.reset(seed=0, options={"soft_start": True})
+    lowest = 1.0
+    for _ in range(round(1.0 / env.interface.control.period)):
+        *_, terminated, _, _ = env.step(env.teacher_action())
+        assert not terminated
+        lowest = min(lowest, env.data.qpos[2])
+    assert lowest > 0.17
 
 
 def test_joint_targets_bring_the_feet_where_they_shall_be():
