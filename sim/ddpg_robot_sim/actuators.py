@@ -73,7 +73,7 @@ class Motors:
             self._stands = True
 
     def on_their_way(self, step: int) -> Iterator[Array]:
-        """What they will be asked for at each physics step from this one until a command that is sent now arrives ``(n,)``, N·m."""
+        """What they will be asked for ``(n,)``, N·m, at each physics step from this one until a command sent now arrives."""
         pending = [*self._pending]
         asked = self._asked
         for at in range(step, step + round(self._delay)):
