@@ -21,7 +21,8 @@ from ddpg_robot_ros.processes import wait_until
 from ddpg_robot_ros.transport import EFFORT_READER_QOS, EFFORT_TOPIC, StopSignal
 
 FRAMES_PER_S = 10.0
-BAR = 21  # characters; the middle one is zero
+WIDEST, NARROWEST = 21, 9  # bars, characters; the middle one is zero
+VALUE = 8  # characters of a number
 WATCHED = ("control loop", "guard")
 COLOURS = {DiagnosticStatus.OK: "green", DiagnosticStatus.WARN: "yellow", DiagnosticStatus.ERROR: "bold red"}
 NEAR, AT = 0.7, 0.95
@@ -68,8 +69,8 @@ class Watcher(Operator):
             else:
                 time.sleep(0.001)
 
-    def frame(self) -> Group:
-        """Everything as text."""
+    def frame(self, width: int) -> Group:
+        """Everything as text, in so many columns."""
         seen = self.state.stamp > 0
         age = f"{(time.time() - self.state.stamp) * 1e3:.0f} ms old" if seen else "none seen"
         head = Text(f"{self._robot.name}   joint_states {self._states.now()} Hz, newest {age}   ")
@@ -80,10 +81,16 @@ class Watcher(Operator):
                 head.append(f"{suffix}: not heard of\n", "dim")
             else:
                 head.append(f"{status.name}: {status.message}\n", COLOURS.get(status.level, "bold red"))
-        return Group(head, self._table(seen))
+        return Group(head, self._table(seen, width))
 
-    def _table(self, seen: bool) -> Table:
-        table = Table("joint", "position, rad", "", "velocity, rad/s", "", "effort, N·m", "", box=None, padding=(0, 1))
+    def _table(self, seen: bool, width: int) -> Table:
+        table = Table("joint", box=None, padding=(0, 1))
+        for unit, name in (("rad", "position"), ("rad/s", "velocity"), ("N·m", "effort")):
+            table.add_column(unit, justify="right")
+            table.add_column(name, justify="center")
+        names = max(len(joint.name) for joint in self._robot.joints)
+        left = (width - names - 2) // 3 - VALUE - 4  # two characters of padding to each column
+        size = min(max((left - 1) // 2 * 2 + 1, NARROWEST), WIDEST)  # an odd number
         for i, joint in enumerate(self._robot.joints):
             middle = (joint.position_upper + joint.position_lower) / 2
             half = (joint.position_upper - joint.position_lower) / 2
@@ -94,7 +101,7 @@ class Watcher(Operator):
                 (velocity, velocity / joint.velocity_limit),
                 (self._effort[i], self._effort[i] / joint.effort_limit),
             ):
-                cells += [f"{value:8.3f}", bar(share)]
+                cells += [f"{value:{VALUE}.3f}", bar(share, size)]
             table.add_row(*cells)
         return table
 
@@ -104,11 +111,11 @@ class Watcher(Operator):
             self._effort[:] = message.data
 
 
-def bar(share: float) -> Text:
-    """A bar from the middle (0) to one of its ends (-1 and 1: the limits)."""
+def bar(share: float, size: int = WIDEST) -> Text:
+    """A bar of so many characters, an odd number, from the middle (0) to one of its ends (-1 and 1: the limits)."""
     if not np.isfinite(share):
-        return Text("?".center(BAR), "bold red")
-    half = BAR // 2
+        return Text("?".center(size), "bold red")
+    half = size // 2
     filled = min(half, round(abs(share) * half))
     side = "█" * filled + " " * (half - filled)
     text = " " * half + "│" + side if share >= 0 else side[::-1] + "│" + " " * half
@@ -134,10 +141,10 @@ def run_top(policy: str | Path, namespace: str = "", once: bool = False) -> int:
         if once:
             seen = wait_until(watcher.watch, 5.0)
             watcher.look(3.0)  # others are discovered one after the other, diagnostics come once a second
-            console.print(watcher.frame())
+            console.print(watcher.frame(console.width))
             return 0 if seen else 1
         with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
             while not stop.is_set():
                 watcher.look(1 / FRAMES_PER_S)
-                live.update(watcher.frame(), refresh=True)
+                live.update(watcher.frame(console.width), refresh=True)
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ros.robot import PATIENT, WAIT_S, RobotDouble
 
-from ddpg_robot_ros.top import BAR, bar
+from ddpg_robot_ros.top import WIDEST, bar
 
 
 def top(policy: Path) -> subprocess.CompletedProcess[str]:
@@ -27,6 +27,8 @@ def test_joints_rates_and_verdicts_of_a_running_robot_are_shown(start, spring: P
     rate = int(done.stdout.split("joint_states ")[1].split(" Hz")[0])
     assert 50 < rate <= 300
     assert "-2.356" in done.stdout  # where its fourth joint is
+    assert "…" not in done.stdout  # 80 columns are enough
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_a_robot_that_says_nothing_is_told_and_ends_with_1(spring: Path) -> None:
@@ -36,7 +38,7 @@ def test_a_robot_that_says_nothing_is_told_and_ends_with_1(spring: Path) -> None
 
 
 def test_a_bar_grows_from_the_middle_to_its_limit() -> None:
-    half = BAR // 2
+    half = WIDEST // 2
     assert bar(0.0).plain == " " * half + "│" + " " * half
     assert bar(-1.0).plain == "█" * half + "│" + " " * half
     assert bar(5.0).plain == " " * half + "│" + "█" * half
