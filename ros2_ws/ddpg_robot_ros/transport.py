@@ -105,8 +105,8 @@ class Newest:
 
     @property
     def publishers(self) -> int:
-        """Publishers that are matched at present."""
-        return int(self.handle.get_publisher_count())
+        """Publishers on the topic at present."""
+        return int(self._node.count_publishers(self.topic))  # Humble's subscription cannot say how many it has matched
 
     def destroy(self) -> None:
         """Ends the subscription; no other thread may be taking from it."""
