@@ -128,7 +128,7 @@ def run_top(policy: str | Path, namespace: str = "", once: bool = False) -> int:
     Args:
         policy: file of the policy that drives it; its manifest says which joints, and their limits.
         namespace: ROS namespace of the deployment.
-        once: show one frame, when states have been seen for 3 s, and end.
+        once: show one frame, when states have been seen for 3 s (7 s where no policy node was heard), and end.
 
     Returns:
         Exit status: 0, or 1 where `once` saw no joint states within 5 s.
@@ -141,6 +141,8 @@ def run_top(policy: str | Path, namespace: str = "", once: bool = False) -> int:
         if once:
             seen = wait_until(watcher.watch, 5.0)
             watcher.look(3.0)  # others are discovered one after the other, diagnostics come once a second
+            if seen and watcher.status(WATCHED[0]) is None:
+                watcher.look(4.0)  # on a busy machine an announcement is lost, and comes again after 3 s
             console.print(watcher.frame(console.width))
             return 0 if seen else 1
         with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
