@@ -136,8 +136,13 @@ class PolicyController:
 
     def rearm(self) -> None:
         """Ends a trip with a soft start; the policy runs again at the very next tick."""
-        self.phase = 0
+        self.begin()
         self.safety.rearm()
+
+    def begin(self) -> None:
+        """Lets the policy run at the very next tick, as in the first one of an episode."""
+        self.phase = 0
+        self.builder.forget()
 
     def resume(self, phase: int, output: Float32, effort: Array, gain: float) -> None:
         """Goes on after a tick of another controller: `phase`, `output`, `effort` and soft start become as it left them."""

@@ -26,7 +26,7 @@ GAIT_FREQUENCY = 2.5
 class Inputs:
     """Everything a term may be computed from; kinematics are current when a term asks for them."""
 
-    __slots__ = ("command", "kinematics", "last_effort", "object_bounds", "state")
+    __slots__ = ("command", "kinematics", "last_effort", "object_bounds", "previous_effort", "state")
 
     def __init__(self, robot: RobotSpec, needs_chain: bool) -> None:
         self.state = RobotState.of(robot)
@@ -34,6 +34,7 @@ class Inputs:
         self.object_bounds: Array = np.array([thing.lower, thing.upper] if thing is not None else [])  # (2, 3)
         self.command: Array = np.zeros(0)
         self.last_effort: Array = np.zeros(robot.n_joints)
+        self.previous_effort: Float32 = np.zeros(robot.n_joints, np.float32)
         self.kinematics: ChainKinematics | None = None
         if needs_chain:
             if robot.chain is None:
@@ -52,7 +53,7 @@ class TermDefinition:
 
     unit: str
     size: int | str
-    compute: Callable[[Inputs], Array]
+    compute: Callable[[Inputs], Array | Float32]
     needs_chain: bool = False
     needs_base: bool = False
     needs: str = ""
@@ -127,6 +128,7 @@ WITH_SLIDES = {"rad": "rad or m", "rad/s": "rad/s or m/s", "1": "1"}
 TERMS: dict[str, TermDefinition] = {
     **{name: term.of_motors for name, term in JOINT_TERMS.items()},
     "last_effort": TermDefinition("N*m", "joints", lambda i: i.last_effort),
+    "previous_effort": TermDefinition("N*m", "joints", lambda i: i.previous_effort),
     "command": TermDefinition("command", "command", lambda i: i.command),
     "command_xy": TermDefinition("m", 2, lambda i: i.command[:2]),
     "overshoot_xy": TermDefinition("m", 2, lambda i: i.chain.tip[:2] - i.command[:2], needs_chain=True),
@@ -219,13 +221,19 @@ class ObservationBuilder:
         # One flat buffer: the terms are views of it, in order, so the flat observation costs nothing.
         self._flat: Float32 = np.zeros(observation.size, np.float32)
         self.terms: dict[str, Float32] = {}
-        self._fill: list[tuple[Float32, Callable[[Inputs], Array]]] = []
+        self._fill: list[tuple[Float32, Callable[[Inputs], Array | Float32]]] = []
         start = 0
         for term in observation.terms:
             view = self._flat[start : start + term.size]
             self.terms[term.name] = view[None, :]
-            self._fill.append((view, _of_joints(term, robot) if term.joints else TERMS[term.name].compute))
+            # First of all comes what `last_effort` still says of the run before.
+            place = 0 if term.name == "previous_effort" else len(self._fill)
+            self._fill.insert(place, (view, _of_joints(term, robot) if term.joints else TERMS[term.name].compute))
             start += term.size
+        if "previous_effort" in self.terms:
+            if "last_effort" not in self.terms:
+                raise ObservationError(mismatch("terms", "'previous_effort' alone", "'last_effort' beside it"))
+            self._inputs.previous_effort = self.terms["last_effort"][0]
 
     def build(self, state: RobotState, command: Command, last_effort: Array) -> dict[str, Float32]:
         """Computes all terms.
@@ -245,6 +253,11 @@ class ObservationBuilder:
         for view, compute in self._fill:
             view[:] = compute(inputs)
         return self.terms
+
+    def forget(self) -> None:
+        """Begins an episode: nothing was applied before."""
+        if "last_effort" in self.terms:
+            self.terms["last_effort"].fill(0.0)
 
     def flat(self) -> Float32:
         """The terms of the last `build` end to end, float32 ``(size,)``; a view that the next `build` overwrites."""

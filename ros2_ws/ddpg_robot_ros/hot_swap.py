@@ -130,7 +130,7 @@ class HotSwap:
             self.retired.append(self._former)
         self.driver, self._former, self._next, self._verdict = following, driver, None, None
         self._until = self._now() + self._probation
-        following.controller.phase = 0
+        following.controller.begin()
         text = f"policy '{following.source}' drives, on probation for {self._probation:g} s"
         self.news.append(News("drives", following, text))
         return True
@@ -145,7 +145,7 @@ class HotSwap:
     def _go_back(self, why: str) -> bool:
         assert self._former is not None
         driver, self.driver, self._former = self.driver, self._former, None
-        self.driver.controller.phase = 0
+        self.driver.controller.begin()
         self.retired.append(driver)
         self.news.append(News("back", driver, f"policy '{driver.source}' {why}: '{self.driver.source}' is back"))
         return True

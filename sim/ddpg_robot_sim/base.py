@@ -187,6 +187,7 @@ class RobotTask(gymnasium.Env):
 
     def read_state(self) -> None:
         """MjData -> `truth` and `state`, at the start of an episode."""
+        self._builder.forget()
         self._read(self.truth)
         if self._hardware is not None:
             self._hardware.start()

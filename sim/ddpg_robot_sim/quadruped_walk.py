@@ -96,6 +96,7 @@ class QuadrupedWalk(RobotTask):
         render_mode: ``rgb_array`` or None.
         randomization: a preset (``off``, ``default``, ``strong``), or fields of `Randomization`.
         soft_start: whether episodes begin with a soft start; None: half of them do.
+        memory: the effort before the last one is observed too: on robots that are late it is still on its way.
 
     Reset options: ``command`` ``(3,)`` m/s, m/s, rad/s, for the whole episode; ``soft_start`` bool; ``draw`` is a former
     episode's ``info["randomization"]``, whose robot comes again.
@@ -115,6 +116,7 @@ class QuadrupedWalk(RobotTask):
         render_mode: str | None = None,
         randomization: str | Mapping[str, Any] | Randomization = "off",
         soft_start: bool | None = None,
+        memory: bool = False,
     ) -> None:
         if control_mode not in ("effort", "pd"):
             raise ConfigError(mismatch("control_mode", repr(control_mode), "a mode", ("effort", "pd")))
@@ -133,7 +135,8 @@ class QuadrupedWalk(RobotTask):
         else:
             scaling = (stand + standing_effort(model) / KP, TARGET_RANGE)  # targets that carry the robot in this pose
         command = COMMANDS[commands]
-        interface = PolicyInterface(robot, control, observation_spec(TERMS, robot, command), command)
+        terms = (*TERMS, "previous_effort") if memory else TERMS
+        interface = PolicyInterface(robot, control, observation_spec(terms, robot, command), command)
         super().__init__(model, interface, scaling, False, render_mode, randomization)
         self.camera = "follow"
         self._judge = WalkJudge(self.model, self.data, interface)
@@ -151,7 +154,8 @@ class QuadrupedWalk(RobotTask):
     def keywords_of(cls, interface: PolicyInterface) -> dict[str, Any]:
         """The keyword arguments that make the task of a policy's interface."""
         names = [name for name, spec in COMMANDS.items() if spec == interface.command]
-        return {"control_mode": interface.control.mode, **({"commands": names[0]} if names else {})}
+        memory = {"memory": True} if any(term.name == "previous_effort" for term in interface.observation.terms) else {}
+        return {"control_mode": interface.control.mode, **({"commands": names[0]} if names else {}), **memory}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)

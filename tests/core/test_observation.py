@@ -166,3 +166,18 @@ def test_the_odometry_s_terms_are_those_of_its_own_frame():
     state.base_orientation_wxyz[:] = [0.0, 0.0, 0.0, 1.0]
     builder.build(state, Command(3), np.zeros(2))
     assert builder.flat().tolist() == [0.5, 1.0, 2.0, 0.5, 0.0, 0.0, 0.0, 1.0, 0.25, 0.0, -1.0]
+
+
+def test_the_effort_before_the_last_one_is_remembered_until_an_episode_begins():
+    robot = two_joint_robot()
+    for names in (("last_effort", "previous_effort"), ("previous_effort", "last_effort")):
+        builder = ObservationBuilder(robot, observation_spec(names, robot, POINT), POINT)
+        seen = []
+        for effort in (1.0, 2.0, 3.0):
+            builder.build(RobotState(2), Command(3), np.full(2, effort))
+            seen.append([builder.terms[name][0, 0] for name in ("last_effort", "previous_effort")])
+        assert seen == [[1.0, 0.0], [2.0, 1.0], [3.0, 2.0]]
+        builder.forget()
+        assert builder.build(RobotState(2), Command(3), np.full(2, 4.0))["previous_effort"].tolist() == [[0.0, 0.0]]
+    with pytest.raises(ObservationError, match="'last_effort' beside it"):
+        ObservationBuilder(robot, observation_spec(("previous_effort",), robot, POINT), POINT)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
 import pytest
-from core.robots import two_joint_interface
+from core.robots import POINT, TERMS, two_joint_interface
 
 from ddpg_robot.controller import PolicyController, ticks_per_action
 from ddpg_robot.errors import RateError
+from ddpg_robot.observation import observation_spec
 from ddpg_robot.rate import PeriodicLoop, TimingStats
 from ddpg_robot.safety import SafetyLimits
 from ddpg_robot.state import Command, RobotState
@@ -112,3 +114,24 @@ def test_policy_runs_at_the_first_tick_after_rearm():
     controller.rearm()
     controller.step(state, command, 0.0)
     assert policy.runs == 2
+
+
+def test_an_episode_begins_without_a_memory_of_efforts():
+    policy = CountingPolicy()
+    terms = observation_spec((*TERMS, "previous_effort"), policy.interface.robot, POINT)
+    policy.interface = dataclasses.replace(policy.interface, observation=terms)
+    controller = PolicyController(policy, SafetyLimits())
+    state, command = RobotState(2), Command(3)
+    command.values[:] = [0.5, 0.5, 0.0]
+
+    def run(ticks: int) -> tuple[list[float], ...]:
+        state.position[0] += 0.1
+        for _ in range(ticks):
+            controller.step(state, command, 0.0)
+        return tuple(controller.builder.terms[name][0].tolist() for name in ("last_effort", "previous_effort"))
+
+    first, second, third = run(1), run(5), run(5)
+    assert first[1] == [0.0, 0.0]
+    assert second[0] == third[1] != third[0]
+    controller.rearm()
+    assert run(1)[1] == [0.0, 0.0]

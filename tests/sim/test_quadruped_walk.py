@@ -206,9 +206,27 @@ def test_same_seed_gives_the_same_episode_and_another_seed_another():
 
 
 def test_the_keywords_of_an_interface_make_the_task_again():
-    for keywords in ({"control_mode": "pd", "commands": "omni"}, {"control_mode": "effort", "commands": "forward"}):
+    with_memory = {"control_mode": "effort", "commands": "omni", "memory": True}
+    for keywords in (
+        {"control_mode": "pd", "commands": "omni"},
+        {"control_mode": "effort", "commands": "forward"},
+        with_memory,
+    ):
         env = make(**keywords)
         assert type(env).keywords_of(env.interface) == keywords
+
+
+def test_with_a_memory_the_effort_before_the_last_one_is_observed_within_an_episode():
+    env = make(control_mode="effort", memory=True)
+    rng = np.random.default_rng(0)
+    for episode in range(2):
+        observation, _ = env.reset(seed=episode)
+        for _ in range(4):
+            before = observation
+            observation, *_ = env.step(rng.uniform(-0.1, 0.1, 12))
+            assert observation[-12:].tolist() == before[24:36].tolist()
+            assert observation[24:36].any()
+        assert env.reset(seed=episode)[0][-12:].tolist() == [0.0] * 12
 
 
 def test_a_fixed_base_keeps_an_upright_state():
