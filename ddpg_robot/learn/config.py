@@ -51,7 +51,7 @@ class DdpgConfig:
     """Discount per control step."""
     n_step: int = 1
     """Rewards that are summed before the critic's target bootstraps."""
-    tau: float = 0.01
+    tau: float = 0.02
     """Polyak coefficient: targets move by this fraction of the distance, per update of their network."""
     actor_averaging: float = 3e-4
     """Polyak coefficient of the average of the actor that is evaluated, kept and exported: over its last 1/this updates, or

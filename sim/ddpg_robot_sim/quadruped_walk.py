@@ -49,13 +49,14 @@ START_SPEED = 0.3  # m/s and rad/s
 EFFORT_SCALE = np.full(12, 0.7)
 TARGET_RANGE = np.tile((0.3, 0.6, 0.6), 4)  # hip, thigh, calf
 # What an agent should take over: a second ahead at either rate; torque that alternates ruins gears; noise that legs bear,
-# and less of it and smaller steps in the end; a teacher whose word weighs more, to the end, where the actor has to know what
+# and less of it and smaller steps in the end, slow targets; a teacher whose word weighs more, to the end, where the actor has to know what
 # a PD law knows.
 SHARED = {
     "smoothness": 0.05,
     "noise_sigma": 0.06,
     "noise_sigma_final": 0.02,
     "lr_final_fraction": 0.1,
+    "tau": 0.01,
     "teacher_weight": 5.0,
 }
 AGENT = {
