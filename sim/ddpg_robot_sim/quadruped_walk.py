@@ -49,8 +49,8 @@ START_SPEED = 0.3  # m/s and rad/s
 EFFORT_SCALE = np.full(12, 0.7)
 TARGET_RANGE = np.tile((0.3, 0.6, 0.6), 4)  # hip, thigh, calf
 # What an agent should take over: a second ahead at either rate; torque that alternates ruins gears; noise that legs bear,
-# and less of it and smaller steps in the end, slow targets; a teacher whose word weighs more, to the end, where the actor has to know what
-# a PD law knows.
+# and less of it and smaller steps in the end; slow targets. In mode effort the actor has to know what a PD law knows: more
+# units, a teacher whose word weighs more, to the end, and many states for few updates.
 SHARED = {
     "smoothness": 0.05,
     "noise_sigma": 0.06,
@@ -60,7 +60,18 @@ SHARED = {
     "teacher_weight": 5.0,
 }
 AGENT = {
-    "effort": {**SHARED, "gamma": 0.99, "n_step": 5, "teacher_weight_final": 2.0},
+    "effort": {
+        **SHARED,
+        "gamma": 0.99,
+        "n_step": 5,
+        "actor_hidden": (384, 384),
+        "actor_lr": 1e-3,
+        "lr_final_fraction": 0.03,
+        "batch_size": 256,
+        "updates_per_step": 0.25,
+        "teacher_weight": 20.0,
+        "teacher_weight_final": 10.0,
+    },
     "pd": {**SHARED, "gamma": 0.98, "n_step": 3, "teacher_weight_final": 0.5},
 }
 PARTS = ("hip", "thigh", "calf")
