@@ -7,6 +7,7 @@ what comes out. `read_manifest` needs numpy only; ONNX Runtime is imported when 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -254,6 +255,8 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _open_session(data: bytes) -> Any:
+    # From 1.29 on the published packages send telemetry, from threads of their own, unless told not to before the import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

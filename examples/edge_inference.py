@@ -1,9 +1,12 @@
 """Run a policy file with numpy and ONNX Runtime alone. Usage: edge_inference.py POLICY.onnx ['{"term": [numbers]}']."""
 
 import json
+import os
 import sys
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, or ONNX Runtime sends some
 import onnxruntime
 
 if len(sys.argv) < 2:

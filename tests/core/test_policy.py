@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -131,6 +132,20 @@ def run_bare(path: Path, blocked: set[str]) -> str:
 
 def test_the_bare_install_runs_a_policy_through_the_whole_controller(policy_file):
     assert run_bare(policy_file, HEAVY) == "ok two\n"
+
+
+def test_who_runs_a_policy_sends_nobody_telemetry_and_keeps_no_files_for_it(policy_file, tmp_path):
+    code = f"from ddpg_robot.policy import OnnxPolicy; import os, time; OnnxPolicy.open({str(policy_file)!r}); time.sleep(1); "
+    code += "print(len(os.listdir('/proc/self/task')) if os.path.isdir('/proc/self/task') else 1)"
+    clean = {
+        name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    }
+    command = [sys.executable, "-c", code]
+    environment = clean | {"HOME": str(tmp_path / "home"), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    (tmp_path / "home").mkdir()
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(result.stdout) == 1
+    assert not list((tmp_path / "home").rglob("*"))
 
 
 def test_without_onnxruntime_the_manifest_is_readable_and_opening_names_what_to_install(policy_file):

@@ -22,7 +22,7 @@ def test_the_edge_example_is_short_and_needs_numpy_and_onnxruntime_only():
     assert len(source.splitlines()) < 40
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
     imported = {alias.name for node in nodes for alias in node.names}
-    assert imported <= {"json", "sys", "numpy", "onnxruntime"}
+    assert imported <= {"json", "os", "sys", "numpy", "onnxruntime"}
 
 
 @pytest.mark.parametrize("mode", ["effort", "pd"])
