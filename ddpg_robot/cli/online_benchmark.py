@@ -209,8 +209,10 @@ class Online:
         policy = self._policy(run)
         learner: tuple[str, ...] = ()
         if name != "frozen":
-            # The benchmark's own figures; everything else is as `learner` has it.
-            given = ["--ratio", str(self.ratio), "--every", str(self.every), *LESSER.get(name, ()), *self._kind.learner]
+            # The benchmark's own figures; everything else is as `learner` has it. A plant in lockstep takes all the time that
+            # there is: a learner that gives way would hear nothing of it.
+            given = ["--ratio", str(self.ratio), "--every", str(self.every), "--nice", "0"]
+            given += [*LESSER.get(name, ()), *self._kind.learner]
             parts = ["learner", str(run), str(policy), "--out", str(where / "learner"), *given]
             learner = ("-m", "ddpg_robot.cli", *parts)
         share = SCRATCH_SHARE if name == "scratch" else self.share
