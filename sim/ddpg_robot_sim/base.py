@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -94,7 +94,7 @@ class RobotTask(gymnasium.Env):
         training_progress: how much of a training is over, 0 to 1, for randomisation that grows; whoever trains sets it.
     """
 
-    presets: ClassVar[dict[str, Randomization]] = PRESETS
+    presets: Mapping[str, Randomization] = PRESETS
     """Names that the task's setting `randomization` may have."""
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
 

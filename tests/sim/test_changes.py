@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -56,9 +58,14 @@ def test_sixteen_milliseconds_pass_from_a_measurement_to_its_torque() -> None:
     assert env.data.time - env.state.stamp == pytest.approx(0.008)
 
 
-@pytest.mark.parametrize(("task", "apart"), [(ArmReach, ()), (QuadrupedWalk, ("delay",))])
-def test_the_default_setting_covers_the_stress_but_for_the_delay_of_legs(task: type, apart: tuple[str, ...]) -> None:
-    default, stress = task.presets["default"], stressed()
+@pytest.mark.parametrize(
+    ("task", "apart"),
+    [(ArmReach, ()), (QuadrupedWalk, ()), (functools.partial(QuadrupedWalk, "pd"), ("delay",))],
+)
+def test_the_default_setting_covers_the_stress_but_for_the_delay_of_legs_under_a_pd_law(
+    task: Any, apart: tuple[str, ...]
+) -> None:
+    default, stress = task().presets["default"], stressed()
     for part in set(STRESS) - set(apart):
         for name in STRESS[part]:
             (lower, upper), (least, most) = getattr(stress, name), getattr(default, name)

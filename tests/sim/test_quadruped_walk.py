@@ -54,8 +54,9 @@ def test_limits_and_mass_are_the_published_ones_of_the_go2():
     assert env.model.body_mass.sum() == pytest.approx(15.0, abs=0.05)
 
 
-def test_the_observation_holds_only_what_a_robot_measures():
-    env = make()
+@pytest.mark.parametrize(("mode", "memory"), [("effort", {"previous_effort"}), ("pd", set())])
+def test_the_observation_holds_only_what_a_robot_measures(mode, memory):
+    env = make(control_mode=mode)
     env.reset(seed=0)
     names = [term.name for term in env.interface.observation.terms]
     measured = {
@@ -67,7 +68,7 @@ def test_the_observation_holds_only_what_a_robot_measures():
         "command",
         "gait_clock",
     }
-    assert set(names) == measured
+    assert set(names) == measured | memory
     seen = env.observe().tolist()
     env.data.qpos[:3] += 1.0  # where the base is, how fast it moves and which way it heads: no robot measures that
     env.data.qvel[:3] += 1.0
@@ -206,18 +207,16 @@ def test_same_seed_gives_the_same_episode_and_another_seed_another():
 
 
 def test_the_keywords_of_an_interface_make_the_task_again():
-    with_memory = {"control_mode": "effort", "commands": "omni", "memory": True}
     for keywords in (
         {"control_mode": "pd", "commands": "omni"},
         {"control_mode": "effort", "commands": "forward"},
-        with_memory,
     ):
         env = make(**keywords)
         assert type(env).keywords_of(env.interface) == keywords
 
 
-def test_with_a_memory_the_effort_before_the_last_one_is_observed_within_an_episode():
-    env = make(control_mode="effort", memory=True)
+def test_mode_effort_observes_the_effort_before_the_last_one_within_an_episode():
+    env = make(control_mode="effort")
     rng = np.random.default_rng(0)
     for episode in range(2):
         observation, _ = env.reset(seed=episode)
