@@ -20,10 +20,12 @@ def main() -> None:
 
 def recorded(task: str, rng: np.random.Generator) -> list[dict[str, list[float]]]:
     env = gymnasium.make(ddpg_robot_sim.TASKS[task]).unwrapped
+    previous_is_observed = any(term.name == "previous_effort" for term in env.interface.observation.terms)
     pairs = []
     for seed in range(4):
         env.reset(seed=seed)
         for _ in range(5):
+            previous_effort = env.effort.copy()
             terms = env.step(rng.uniform(-0.3, 0.3, env.model.nu))[0]
             base = {"orientation_wxyz": env.state.orientation_wxyz, "angular_velocity": env.state.angular_velocity}
             base["stamp"] = np.float64(env.state.stamp)
@@ -31,6 +33,7 @@ def recorded(task: str, rng: np.random.Generator) -> list[dict[str, list[float]]
                 "position": env.state.position,
                 "velocity": env.state.velocity,
                 **(base if env.state.floating_base else {}),
+                **({"previous_effort": previous_effort} if previous_is_observed else {}),
                 "last_effort": env.effort,
                 "command": env.command.values,
                 "terms": terms,

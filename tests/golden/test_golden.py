@@ -34,8 +34,10 @@ def test_simulator_reproduces_the_recorded_terms(envs, task, pair):
         env.data.qpos[3:7], env.data.qvel[3:6] = pair["orientation_wxyz"], pair["angular_velocity"]
     env.data.time = pair.get("stamp", 0.0)
     env.command.values[:] = pair["command"]
-    env.effort[:] = pair["last_effort"]
     env.read_state()
+    env.effort[:] = pair.get("previous_effort", 0.0)
+    env.observe()
+    env.effort[:] = pair["last_effort"]
     assert env.observe().tolist() == pair["terms"]
 
 
@@ -50,6 +52,7 @@ def test_robot_reproduces_the_recorded_terms_whatever_the_joint_order(envs, task
     if interface.robot.floating_base:
         read_imu(pair, state)
     builder = ObservationBuilder(interface.robot, interface.observation, interface.command)
+    builder.build(state, command, np.array(pair.get("previous_effort", pair["last_effort"])))
     builder.build(state, command, np.array(pair["last_effort"]))
     assert builder.flat().tolist() == pair["terms"]
 
