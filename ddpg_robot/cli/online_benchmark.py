@@ -294,14 +294,15 @@ def draw(results: dict[str, list[dict[str, Any]]], kind: Kind, path: Path) -> No
         for colour, (name, seeds) in zip(COLOURS, results.items()):
             for i, found in enumerate(seeds):
                 points = [(minute, by * value) for minute, value in windows(found, seen)]
-                label = None if i else f"{name}, on the robot"
-                axes.plot(*zip(*points), ".-", color=colour, lw=1.5, alpha=0.8, label=label)
                 marks = [(float(mark), by * one[marked]) for mark, one in found["marks"].items()]
-                axes.plot(*zip(*marks), "o", color=colour, ms=5, label=None if i else f"{name}, the policy alone")
+                for line, style, who in ((points, ".-", "on the robot"), (marks, "o", "the policy alone")):
+                    minutes, values = zip(*line) if line else ((), ())  # interrupted at once: nothing was seen
+                    axes.plot(minutes, values, style, color=colour, ms=5, label=None if i else f"{name}, {who}")
         tidy(axes)
     panels[0].set(ylabel=kind.success, ylim=(0, 1.03))
-    panels[1].set(xlabel="robot time, min", ylabel=f"error, {unit}")
-    panels[1].set_ylim(0.0, 1.1 * panels[1].get_ylim()[1])
+    panels[1].set(
+        xlabel="robot time, min", ylabel=f"error, {unit}", yscale="log"
+    )  # from scratch it is a hundred times larger
     panels[0].legend(fontsize=8, loc="lower right")
     figure.savefig(path)
 

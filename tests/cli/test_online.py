@@ -10,6 +10,21 @@ import pytest
 from ddpg_robot.versions import VersionId, VersionStore
 
 
+def test_a_trial_that_was_interrupted_before_anything_was_seen_leaves_the_picture_whole(tmp_path, monkeypatch) -> None:
+    from ddpg_robot import plot
+    from ddpg_robot.cli.online_benchmark import KINDS, draw
+
+    figure = plot.new_figure(7.0, 6.0)
+    monkeypatch.setattr(plot, "new_figure", lambda *size: figure)
+    row = {"minute": 2.0, "success": True, "final_error": 0.02}
+    mark = {"0": {"success_rate": 0.5, "final_error_median_m": 0.9}}
+    seen, interrupted = {"episodes": [row], "marks": mark}, {"episodes": [], "marks": mark}
+    draw({"online": [seen], "scratch": [interrupted]}, KINDS["point"], tmp_path / "it.png")
+    labels = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
+    assert "0.6" in labels
+    assert ".-" not in labels
+
+
 def test_versions_lists_every_version_and_verdict_by_time(call, tmp_path: Path) -> None:
     learner, robot, version = VersionStore(tmp_path / "a"), VersionStore(tmp_path / "b"), VersionId("0123abcd", 3)
     learner.add(version, "sent", step=0.0512345)
