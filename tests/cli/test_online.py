@@ -11,6 +11,7 @@ from ddpg_robot.versions import VersionId, VersionStore
 
 
 def test_a_trial_that_was_interrupted_before_anything_was_seen_leaves_the_picture_whole(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib", reason="pictures of benchmarks need the extra bench")
     from ddpg_robot import plot
     from ddpg_robot.cli.online_benchmark import KINDS, draw
 
