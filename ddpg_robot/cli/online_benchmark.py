@@ -300,9 +300,8 @@ def draw(results: dict[str, list[dict[str, Any]]], kind: Kind, path: Path) -> No
                     axes.plot(minutes, values, style, color=colour, ms=5, label=None if i else f"{name}, {who}")
         tidy(axes)
     panels[0].set(ylabel=kind.success, ylim=(0, 1.03))
-    panels[1].set(
-        xlabel="robot time, min", ylabel=f"error, {unit}", yscale="log"
-    )  # from scratch it is a hundred times larger
+    # From scratch an error is a hundred times larger.
+    panels[1].set(xlabel="robot time, min", ylabel=f"error, {unit}", yscale="log")
     panels[0].legend(fontsize=8, loc="lower right")
     figure.savefig(path)
 

@@ -261,15 +261,8 @@ def _presets(control_mode: str) -> dict[str, Randomization]:
 def _teacher(model: mujoco.MjModel, control_mode: str) -> Trot:
     hips, thighs, feet = (model.body_pos[[model.body(f"{leg}_{part}").id for leg in LEGS]] for part in PARTS)
     weight = float(model.body_mass.sum() * -model.opt.gravity[2])
-    return Trot(
-        (hips + thighs)[:, :2],
-        thighs[:, 1],
-        -float(feet[0, 2]),
-        weight,
-        KP[0],
-        TEACHER_KD[control_mode],
-        GAIT_FREQUENCY,
-    )
+    legs = ((hips + thighs)[:, :2], thighs[:, 1], -float(feet[0, 2]))
+    return Trot(*legs, weight, KP[0], TEACHER_KD[control_mode], GAIT_FREQUENCY)
 
 
 def standing_effort(model: mujoco.MjModel) -> np.ndarray:

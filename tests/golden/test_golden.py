@@ -35,7 +35,7 @@ def test_simulator_reproduces_the_recorded_terms(envs, task, pair):
     env.data.time = pair.get("stamp", 0.0)
     env.command.values[:] = pair["command"]
     env.read_state()
-    env.effort[:] = pair.get("previous_effort", 0.0)
+    env.effort[:] = pair.get("previous_effort", pair["last_effort"])
     env.observe()
     env.effort[:] = pair["last_effort"]
     assert env.observe().tolist() == pair["terms"]
