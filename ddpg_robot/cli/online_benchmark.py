@@ -11,18 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 from tyro.conf import arg
 
 from ddpg_robot.cli.arguments import RunPath
+from ddpg_robot.cli.online_result import compact, draw, print_trials
 from ddpg_robot.cli.sources import actor_of, import_tasks, need
 from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
 from ddpg_robot.files import write_json
 
 MARKS = (0, 2, 5, 10, 20, 30)
 """Minutes of robot time at which the policy that drives is evaluated by itself."""
-WINDOW_MIN = 2.0
-"""Success on the robot is that of the commands of so many minutes."""
 NAIVE = ("--no-gate", "--robot-share", "1.0")
 """No gate, no probation, no simulated data; and noise that is forgotten from one run of the policy to the next."""
 NAIVE_CORRELATION_S = 0.01
@@ -44,8 +42,6 @@ class Kind(NamedTuple):
     """Those that make sense."""
     learner: tuple[str, ...]
     """Further words of the learner's command line."""
-    evaluation: dict[str, Any]
-    """Of the task, where a policy is evaluated by itself: episodes begin as those of the robot do."""
     success: str
     errors: tuple[str, str]
     """How far the robot is from what it is asked for: name in an episode, and in an evaluation."""
@@ -59,7 +55,6 @@ KINDS = {
         friction=2.0,
         variants=VARIANTS,
         learner=(),
-        evaluation={},
         success="targets reached",
         errors=("final_error", "final_error_median_m"),
         unit=("mm", 1e3),
@@ -69,7 +64,6 @@ KINDS = {
         friction=1.0,
         variants=VARIANTS[:3],  # who learns to walk from nothing needs a teacher, and on a robot there is none
         learner=("--reward", "topic"),  # what walking is worth, the robot cannot measure
-        evaluation={"soft_start": False},
         success="commands without a fall",
         errors=("speed_error", "speed_error_m_s"),
         unit=("m/s", 1.0),
@@ -153,12 +147,17 @@ class Online:
                 self._keep(results)
                 if interruption.requested:
                     break
-        _print(results, self._kind)
+        print_trials(results, self._kind)
         return 130 if interruption.requested else 0
 
     def _keep(self, results: dict[str, list[dict[str, Any]]]) -> None:
         """Writes what is complete so far."""
-        write_json(self.out / "result.json", {"settings": _plain(self), "variants": results})
+        from ddpg_robot.learn.rundir import RunDirectory
+
+        own = {name: value for name, value in asdict(self).items() if name not in ("run", "out")}
+        settings = {**own, "training": RunDirectory(self.run).settings()}
+        short = {name: [compact(trial, self._kind) for trial in trials] for name, trials in results.items()}
+        write_json(self.out / "result.json", {"settings": settings, "variants": short})
         try:
             draw(results, self._kind, self.out / "result.png")
         except MissingExtraError as error:
@@ -250,7 +249,7 @@ class Online:
         files[read_manifest(policy).weights_sha256] = policy
         marks: dict[str, dict[str, float]] = {}
         known: dict[str, dict[str, float]] = {}
-        changed = {"randomization": self._ranges(), **self._kind.evaluation}
+        changed = {"randomization": self._ranges()}
         for mark in (mark for mark in MARKS if mark <= found["minutes"] + 0.5):
             before = [row["weights"] for row in found["episodes"] if row["minute"] <= max(mark, 0.0)]
             weights = before[-1] if before else read_manifest(policy).weights_sha256
@@ -269,60 +268,6 @@ def _candidates(versions: Path) -> dict[str, int]:
 
     events = [event.event for event in read_events([versions])] if versions.is_dir() else []
     return {name: events.count(name) for name in ("sent", "kept", "back", "refused")} if events else {}
-
-
-def windows(found: dict[str, Any], figure: str = "success") -> list[tuple[float, float]]:
-    """What was seen on the robot: (minute, mean of a figure over the commands of the minutes before it)."""
-    rows = [row for row in found["episodes"] if figure in row]
-    last = max((row["minute"] for row in rows), default=0.0)
-    points = []
-    for end in np.arange(WINDOW_MIN, last + 0.1, WINDOW_MIN):
-        values = [row[figure] for row in rows if end - WINDOW_MIN < row["minute"] <= end]
-        if values:
-            points.append((float(end), float(np.mean(values))))
-    return points
-
-
-def draw(results: dict[str, list[dict[str, Any]]], kind: Kind, path: Path) -> None:
-    """Success and error against minutes: on the robot, exploration and all (lines), and of the policies by themselves (dots)."""
-    from ddpg_robot.plot import COLOURS, new_figure, tidy
-
-    figure = new_figure(7.0, 6.0)
-    panels = figure.subplots(2, 1, sharex=True)
-    (unit, factor), (own, alone) = kind.unit, kind.errors
-    for axes, (seen, marked), by in zip(panels, (("success", "success_rate"), (own, alone)), (1.0, factor)):
-        for colour, (name, seeds) in zip(COLOURS, results.items()):
-            for i, found in enumerate(seeds):
-                points = [(minute, by * value) for minute, value in windows(found, seen)]
-                marks = [(float(mark), by * one[marked]) for mark, one in found["marks"].items()]
-                for line, style, who in ((points, ".-", "on the robot"), (marks, "o", "the policy alone")):
-                    minutes, values = zip(*line) if line else ((), ())  # interrupted at once: nothing was seen
-                    axes.plot(minutes, values, style, color=colour, ms=5, label=None if i else f"{name}, {who}")
-        tidy(axes)
-    panels[0].set(ylabel=kind.success, ylim=(0, 1.03))
-    # From scratch an error is a hundred times larger.
-    panels[1].set(xlabel="robot time, min", ylabel=f"error, {unit}", yscale="log")
-    panels[0].legend(fontsize=8, loc="lower right")
-    figure.savefig(path)
-
-
-def _print(results: dict[str, list[dict[str, Any]]], kind: Kind) -> None:
-    (unit, factor), (own, alone) = kind.unit, kind.errors
-    for name, seeds in results.items():
-        for seed, found in enumerate(seeds):
-            facts = f"{found['trips']} trips, rearmed {found['rearms']} times"
-            facts += f", largest effort {found['largest_effort']:.2f} of the clamp"
-            facts += "".join(f", {count} {event}" for event, count in found["candidates"].items())
-            told = "" if found["complete"] else " (interrupted)"
-            print(f"{name}, seed {seed}: {found['minutes']:.1f} min{told} at {found['speed']:.1f} x real time, {facts}")
-            seen = [(f"{at:g}", s, e) for (at, s), (_, e) in zip(windows(found), windows(found, own))]
-            marks = [(mark, one["success_rate"], one[alone]) for mark, one in found["marks"].items()]
-            for who, figures in (("on the robot", seen), ("by itself   ", marks)):
-                print(f"  {who}   " + "  ".join(f"{at}: {s:.0%}, {factor * e:.3g} {unit}" for at, s, e in figures))
-
-
-def _plain(settings: Online) -> dict[str, Any]:
-    return {name: str(one) if isinstance(one, Path) else one for name, one in asdict(settings).items()}
 
 
 def _progress(name: str, seed: int, robot: float, clock: float) -> None:

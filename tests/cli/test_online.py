@@ -13,7 +13,8 @@ from ddpg_robot.versions import VersionId, VersionStore
 def test_a_trial_that_was_interrupted_before_anything_was_seen_leaves_the_picture_whole(tmp_path, monkeypatch) -> None:
     pytest.importorskip("matplotlib", reason="pictures of benchmarks need the extra bench")
     from ddpg_robot import plot
-    from ddpg_robot.cli.online_benchmark import KINDS, draw
+    from ddpg_robot.cli.online_benchmark import KINDS
+    from ddpg_robot.cli.online_result import draw
 
     figure = plot.new_figure(7.0, 6.0)
     monkeypatch.setattr(plot, "new_figure", lambda *size: figure)
@@ -24,6 +25,26 @@ def test_a_trial_that_was_interrupted_before_anything_was_seen_leaves_the_pictur
     labels = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
     assert "0.6" in labels
     assert ".-" not in labels
+
+
+def test_over_seeds_a_figure_has_a_mean_and_a_range_at_each_minute_that_any_has() -> None:
+    from ddpg_robot.cli.online_result import spread
+
+    minutes, mean, low, high = spread([[(2.0, 0.5), (4.0, 1.0)], [(2.0, 0.7)], []])
+    assert minutes.tolist() == [2.0, 4.0]
+    assert mean == pytest.approx([0.6, 1.0])
+    assert low.tolist() == [0.5, 1.0]
+    assert high.tolist() == [0.7, 1.0]
+    assert spread([[]]).shape == (4, 0)
+
+
+def test_what_is_kept_of_a_trial_are_windows_of_two_minutes() -> None:
+    from ddpg_robot.cli.online_benchmark import KINDS
+    from ddpg_robot.cli.online_result import compact
+
+    rows = [{"minute": at, "success": at > 1, "final_error": 0.01 * at, "weights": "0" * 64} for at in (1, 2, 3)]
+    kept = compact({"episodes": rows, "marks": {}, "trips": 0}, KINDS["point"])
+    assert kept == {"marks": {}, "trips": 0, "robot": [[2.0, 0.5, 0.015]]}
 
 
 def test_versions_lists_every_version_and_verdict_by_time(call, tmp_path: Path) -> None:
