@@ -35,6 +35,17 @@ def test_a_trial_in_lockstep_has_every_tick_at_its_time_and_reaches_its_targets(
     assert again["episodes"] == found["episodes"]
 
 
+def test_a_robot_that_walks_is_judged_by_how_far_it_is_from_its_command(tmp_path: Path) -> None:
+    found = run_online(OnlineTrial(shipped_policy("quadruped_walk_pd"), "", 0.3, 0, tmp_path))
+    assert found["complete"]
+    assert found["trips"] == 0
+    assert len(found["episodes"]) >= 2
+    for one in found["episodes"]:
+        assert not one["tripped"]
+        assert one["success"] == (one["speed_error"] <= 0.2)
+    assert any(one["success"] for one in found["episodes"])
+
+
 def test_a_learner_that_cannot_start_ends_the_trial(tmp_path: Path) -> None:
     learner = ("-m", "ddpg_robot.cli", "learner", str(tmp_path / "none"), "arm_reach_pd")
     with pytest.raises(ProcessFailedError, match="learner_node ended by itself"):

@@ -20,7 +20,10 @@ from ddpg_robot_ros.walk_trial import LOWEST_M, STAND_S
 
 HOLD_S = {"point": 4.0, "velocity": 5.0}
 """Robot time of a command, by its kind; as in training."""
-SUCCESS_S, SUCCESS_M = 0.5, 0.02
+WITHIN = {"point": 0.02, "velocity": 0.2}
+"""Largest error of a success: distance from a point, m; mean distance from the velocity asked for, m/s."""
+SUCCESS_S = 0.5
+"""So long an arm has to be at its point."""
 ASK_AGAIN_S = 0.5
 EPISODE_S = 20.0
 """After so long a walking robot is put back to where it stood first, as in training; a candidate may only begin at rest."""
@@ -172,7 +175,7 @@ def _reached(rows: np.ndarray, kinematics: ChainKinematics) -> dict[str, Any]:
         distances.append(float(np.linalg.norm(kinematics.tip - row["command"])))
     tripped = bool(rows["tripped"].any())
     return {
-        "success": max(distances) <= SUCCESS_M and not tripped,
+        "success": max(distances) <= WITHIN["point"] and not tripped,
         "tripped": tripped,
         "final_error": distances[-1],
     }
@@ -185,9 +188,10 @@ def _walked(rows: np.ndarray, height: np.ndarray, velocity: np.ndarray) -> dict[
         return samples[(samples[:, 0] > begin) & (samples[:, 0] <= end), 1:]
 
     tripped = bool(rows["tripped"].any() or (within(height) < LOWEST_M).any())
-    row: dict[str, Any] = {"success": not tripped, "tripped": tripped}
+    row: dict[str, Any] = {"success": False, "tripped": tripped}
     walked = within(velocity)
     if len(walked):
         row["speed_error"] = float(np.linalg.norm(asked[:2] - walked[:, :2], axis=1).mean())
         row["turn_error"] = float(np.abs(asked[2] - walked[:, 2]).mean())
+        row["success"] = not tripped and row["speed_error"] <= WITHIN["velocity"]
     return row
