@@ -42,6 +42,8 @@ class Kind(NamedTuple):
     """Those that make sense."""
     learner: tuple[str, ...]
     """Further words of the learner's command line."""
+    evaluation: dict[str, Any]
+    """Of the task, where a policy is evaluated by itself: episodes begin as those of the robot do."""
     success: str
     errors: tuple[str, str]
     """How far the robot is from what it is asked for: name in an episode, and in an evaluation."""
@@ -55,6 +57,7 @@ KINDS = {
         friction=2.0,
         variants=VARIANTS,
         learner=(),
+        evaluation={},
         success="targets reached",
         errors=("final_error", "final_error_median_m"),
         unit=("mm", 1e3),
@@ -64,6 +67,7 @@ KINDS = {
         friction=1.0,
         variants=VARIANTS[:3],  # who learns to walk from nothing needs a teacher, and on a robot there is none
         learner=("--reward", "topic"),  # what walking is worth, the robot cannot measure
+        evaluation={"soft_start": False},
         success="commands followed",
         errors=("speed_error", "speed_error_m_s"),
         unit=("m/s", 1.0),
@@ -251,7 +255,7 @@ class Online:
         files[first.weights_sha256] = policy
         marks: dict[str, dict[str, float]] = {}
         known: dict[str, dict[str, float]] = {}
-        changed = {"randomization": self._ranges()}
+        changed = {"randomization": self._ranges(), **self._kind.evaluation}
         for mark in (mark for mark in MARKS if mark <= found["minutes"] + 0.5):
             before = [row["weights"] for row in found["episodes"] if row["minute"] <= max(mark, 0.0)]
             weights = before[-1] if before else first.weights_sha256

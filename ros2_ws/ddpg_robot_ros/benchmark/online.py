@@ -85,6 +85,9 @@ def run_online(
     use_own_domain()
     rate = 1 / manifest.control.loop_period
     parameters: dict[str, Any] = {"lockstep": True, "swap_probation": trial.probation, "stall_periods": 1000.0}
+    if manifest.robot.floating_base:
+        # While torque grows softly, weak legs under a load sink further than a fall, whatever the policy says.
+        parameters["safety.soft_start"] = 0.0
     if trial.learner:
         parameters |= {"exploration.share": trial.share, "exploration.correlation_time": trial.correlation_time}
     deployment = Deployment(

@@ -20,7 +20,7 @@ from ddpg_robot_ros.walk_trial import LOWEST_M, STAND_S
 
 HOLD_S = {"point": 4.0, "velocity": 5.0}
 """Robot time of a command, by its kind; as in training."""
-WITHIN = {"point": 0.02, "velocity": 0.2}
+WITHIN = {"point": 0.02, "velocity": 0.15}
 """Largest error of a success: distance from a point, m; mean distance from the velocity asked for, m/s."""
 SUCCESS_S = 0.5
 """So long an arm has to be at its point."""
