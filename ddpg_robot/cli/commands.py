@@ -6,6 +6,7 @@ Rooms are imported inside the sub-commands, so that `--help` is instant and a ba
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Union
@@ -24,6 +25,7 @@ from ddpg_robot.cli.sources import (
     import_tasks,
     is_robot_file,
     is_robot_task,
+    left_out,
     model_for,
     need,
     policy_path,
@@ -59,6 +61,8 @@ class Train:
     """Robot tasks: the network gives torque (`effort`) or joint targets (`pd`)."""
     task_option: Pairs = ()
     """Keyword of the task, repeatable: --task-option gravity_compensated=false --task-option randomization=default."""
+    whole_observation: Flag = False
+    """Keep what a Gymnasium task observes and no robot measures (contact forces): for comparing, `export` refuses it."""
     set: Pairs = ()
     """Hyperparameter that differs from the preset, repeatable: --set gamma=0.98 --set actor_hidden=[400,300]."""
     threads: int = 1
@@ -77,9 +81,13 @@ class Train:
         need("train", *(["sim"] if is_robot_task(self.task) else []))
         from ddpg_robot.learn.config import TrainConfig
         from ddpg_robot.learn.trainer import train
+        from ddpg_robot_sim.measurable import named
 
-        task, kwargs = task_of(self.task)
+        task, own = task_of(self.task)
+        kwargs = {**({} if self.whole_observation else left_out(task)), **own}
         kwargs |= key_values("--task-option", self.task_option)
+        if without := named(kwargs):
+            print(f"note: {self.task} without {without}: no robot measures that (--whole-observation)", file=sys.stderr)
         if self.control_mode is not None:
             kwargs["control_mode"] = self.control_mode
         baseline = "" if self.algorithm == "ddpg" else f"-{self.algorithm}"

@@ -180,16 +180,28 @@ def task_keywords(task: str, interface: PolicyInterface) -> dict[str, Any]:
 
     Of a Gymnasium task those that leave out what no policy file can have seen.
     """
+    creator = creator_of(task)
+    return dict(creator.keywords_of(interface)) if hasattr(creator, "keywords_of") else left_out(task)
+
+
+def left_out(task: str) -> dict[str, Any]:
+    """The keyword arguments that leave out of a Gymnasium task's observation what no robot measures; empty for other tasks."""
+    from ddpg_robot_sim.measurable import measurable
+
+    creator = creator_of(task)
+    return {} if creator is None else measurable(creator)
+
+
+def creator_of(task: str) -> Any:
+    """The class behind a Gymnasium id, or a function; None where that is not known."""
     import gymnasium
     from gymnasium.envs.registration import load_env_creator
 
     spec = gymnasium.registry.get(task)
-    creator: Any = load_env_creator(spec.entry_point) if spec and isinstance(spec.entry_point, str) else None
-    if hasattr(creator, "keywords_of"):
-        return dict(creator.keywords_of(interface))
-    from ddpg_robot_sim.gymnasium_robot import measurable
-
-    return {} if creator is None else measurable(creator)
+    try:
+        return load_env_creator(spec.entry_point) if spec and isinstance(spec.entry_point, str) else None
+    except (gymnasium.error.Error, ImportError, AttributeError):  # who makes the task will say it
+        return None
 
 
 def policy_act(policy: Any, task: str, kwargs: dict[str, Any]) -> Act:

@@ -6,8 +6,7 @@ gives the task's own observation on random states is the one, and a task for whi
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +25,12 @@ from ddpg_robot.spec import (
 )
 from ddpg_robot.state import Command, RobotState
 from ddpg_robot_sim.gymnasium_layouts import LAYOUTS, Layout, joint_spec
+from ddpg_robot_sim.measurable import OPTION, UNMEASURED
 
 SAMPLES = 64
 """Random states on which terms and observation are compared."""
 TOLERANCE = 1e-6
 """Largest difference between them."""
-UNMEASURED = {
-    "cinert": "inertias",
-    "cvel": "velocities of every body",
-    "qfrc_actuator": "torques of the motors",
-    "cfrc_ext": "contact forces",
-}
-"""Part of an observation -> what it is."""
-OPTION = "include_{}_in_observation"
-"""A task's option to leave such a part out."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +78,6 @@ def robot_of(env: gymnasium.Env) -> Any:
         if difference(task, found) <= TOLERANCE:
             return found
     raise ConfigError(_refusal(task, name))
-
-
-def measurable(task_class: Callable[..., Any]) -> dict[str, bool]:
-    """The keyword arguments of a task that leave out what no robot measures."""
-    known = inspect.signature(task_class).parameters
-    return {option: False for option in map(OPTION.format, UNMEASURED) if option in known}
 
 
 def layouts(task: Any, joints: list[int]) -> Iterator[Layout]:
@@ -176,7 +161,7 @@ def _refusal(task: Any, name: str) -> str:
     parts = dict(getattr(task, "observation_structure", {}))
     unknown = [key for key in UNMEASURED if parts.get(key)]
     options = " ".join(f"--task-option {OPTION.format(key)}=false" for key in unknown)
-    hint = f"Train with {options}" if unknown else None
+    hint = f"Train with {options}, as `train` does by itself" if unknown else None
     size = int(np.prod(task.observation_space.shape))
     expected = "positions and velocities of hinges and slides, of a free base, or of an arm and its target or object"
     found = ", ".join(UNMEASURED[key] for key in unknown) + ", which no robot measures"

@@ -181,7 +181,7 @@ def test_a_directory_that_is_no_run_is_neither_evaluated_nor_exported_nor_report
     [
         ("Pendulum-v1", "found no MuJoCo model, expected a robot, or a Gymnasium MuJoCo task"),
         ("InvertedPendulum-v5", "found another at 'slider', expected torque motors on hinges"),
-        ("Ant-v5", "Train with --task-option include_cfrc_ext_in_observation=false"),
+        ("Ant-v5", "Train with --task-option include_cfrc_ext_in_observation=false, as `train` does by itself"),
     ],
 )
 def test_a_gymnasium_task_without_a_robot_that_could_be_built_is_not_exported(
@@ -189,9 +189,21 @@ def test_a_gymnasium_task_without_a_robot_that_could_be_built_is_not_exported(
 ) -> None:
     pytest.importorskip("mujoco")
     words = ("--steps", "60", "--final-eval-episodes", "1", "--task-option", "max_episode_steps=20", "--out", "run")
-    assert call("train", task, *words, "--set", "warmup_steps=40").returncode == 0
+    assert call("train", task, *words, "--set", "warmup_steps=40", "--whole-observation").returncode == 0
     assert complaint in refused("export", "run", "--out", "a.onnx")
     assert not (tmp_path / "a.onnx").exists()
+
+
+def test_a_gymnasium_robot_is_trained_for_export_by_its_id_alone(call, tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    words = ("--steps", "60", "--final-eval-episodes", "1", "--set", "warmup_steps=40", "--out", "run")
+    trained = call("train", "Ant-v5", *words)
+    assert "note: Ant-v5 without contact forces" in trained.stderr
+    exported = call("export", "run", "--out", "a.onnx", "--samples", "400")
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "a.onnx").is_file()
+    resumed = call("train", "Ant-v5", *words, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
 
 
 @pytest.mark.ros

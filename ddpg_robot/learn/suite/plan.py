@@ -61,7 +61,15 @@ class Run:
         config = self.config
         if isinstance(config, PeerConfig):
             return config.command()
-        words = ["train", config.task, "--algorithm", config.algorithm, "--preset", config.preset]
+        words = [
+            "train",
+            config.task,
+            "--algorithm",
+            config.algorithm,
+            "--preset",
+            config.preset,
+            "--whole-observation",
+        ]
         words += ["--steps", config.steps, "--seed", config.seed]
         for option, pairs in (("--task-option", config.task_kwargs), ("--set", config.overrides)):
             for key, value in pairs.items():
