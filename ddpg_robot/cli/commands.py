@@ -87,7 +87,8 @@ class Train:
         kwargs = {**({} if self.whole_observation else left_out(task)), **own}
         kwargs |= key_values("--task-option", self.task_option)
         if without := named(kwargs):
-            print(f"note: {self.task} without {without}: no robot measures that (--whole-observation)", file=sys.stderr)
+            left = f"without {without}, which no robot measures (--whole-observation keeps them)"
+            print(f"note: {self.task} {left}", file=sys.stderr)
         if self.control_mode is not None:
             kwargs["control_mode"] = self.control_mode
         baseline = "" if self.algorithm == "ddpg" else f"-{self.algorithm}"

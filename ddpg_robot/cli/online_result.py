@@ -50,8 +50,8 @@ def spread(lines: Sequence[Points]) -> np.ndarray:
 
 def compact(trial: Trial, kind: Kind) -> Trial:
     """A trial with its windows in the place of its commands: ``robot`` holds (minute, success, error) each."""
-    seen = zip(windows(trial), windows(trial, kind.errors[0]))
-    robot = [[minute, round(success, 4), round(error, 5)] for (minute, success), (_, error) in seen]
+    errors = {minute: round(error, 5) for minute, error in windows(trial, kind.errors[0])}
+    robot = [[minute, round(success, 4), errors.get(minute)] for minute, success in windows(trial)]
     return {**{name: value for name, value in trial.items() if name != "episodes"}, "robot": robot}
 
 
@@ -104,10 +104,10 @@ def _print_lines(trials: list[Trial], kind: Kind) -> None:
         ("by itself   ", marks, ("success_rate", alone)),
     ):
         success, error = (spread([points(trial, name) for trial in trials]).T for name in names)
+        errors = {row[0]: _text(row, lambda value: f"{factor * value:.3g}") for row in error}
         cells = [
-            f"{one[0]:g}: {_text(one, lambda value: f'{100 * value:.0f}')} %, "
-            f"{_text(other, lambda value: f'{factor * value:.3g}')} {unit}"
-            for one, other in zip(success, error)
+            f"{row[0]:g}: {_text(row, lambda value: f'{100 * value:.0f}')} %, {errors.get(row[0], '-')} {unit}"
+            for row in success
         ]
         print(f"  {who}   " + "  ".join(cells))
 

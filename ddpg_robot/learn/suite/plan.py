@@ -61,20 +61,12 @@ class Run:
         config = self.config
         if isinstance(config, PeerConfig):
             return config.command()
-        words = [
-            "train",
-            config.task,
-            "--algorithm",
-            config.algorithm,
-            "--preset",
-            config.preset,
-            "--whole-observation",
-        ]
+        words = ["train", config.task, "--algorithm", config.algorithm, "--preset", config.preset]
         words += ["--steps", config.steps, "--seed", config.seed]
         for option, pairs in (("--task-option", config.task_kwargs), ("--set", config.overrides)):
             for key, value in pairs.items():
                 words += [option, f"{key}={json.dumps(value)}"]
-        words += ["--threads", config.threads, "--out", config.out, "--resume"]
+        words += ["--threads", config.threads, "--out", config.out, "--resume", "--whole-observation"]
         words += ["--eval-every", config.eval_every, "--eval-episodes", config.eval_episodes]
         words += [] if config.keep_replay else ["--discard-replay"]
         return [sys.executable, "-m", "ddpg_robot.cli", *map(str, words)]
