@@ -40,11 +40,17 @@ def marks(trial: Trial, figure: str) -> Points:
 
 
 def spread(lines: Sequence[Points]) -> np.ndarray:
-    """Over seeds: minutes, mean, lowest and highest ``(4, n)``, of the seeds that have a point at a minute."""
+    """Over seeds: minutes, mean, lowest and highest ``(4, n)``, of the seeds that have a point at a minute.
+
+    A mean of equal figures may round to beyond them; here it never lies outside the range, which pictures need.
+    """
     values = defaultdict(list)
     for minute, value in itertools.chain(*lines):
         values[minute].append(value)
-    rows = [(minute, np.mean(found), min(found), max(found)) for minute, found in sorted(values.items())]
+    rows = []
+    for minute, found in sorted(values.items()):
+        low, high = min(found), max(found)
+        rows.append((minute, np.clip(np.mean(found), low, high), low, high))
     return np.array(rows).reshape(-1, 4).T
 
 

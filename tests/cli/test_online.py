@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ddpg_robot.versions import VersionId, VersionStore
@@ -36,6 +37,16 @@ def test_over_seeds_a_figure_has_a_mean_and_a_range_at_each_minute_that_any_has(
     assert low.tolist() == [0.5, 1.0]
     assert high.tolist() == [0.7, 1.0]
     assert spread([[]]).shape == (4, 0)
+
+
+def test_equal_figures_have_a_mean_within_their_range() -> None:
+    from ddpg_robot.cli.online_result import spread
+
+    figures = np.random.default_rng(0).uniform(size=200)
+    assert any(np.mean([one] * 3) != one for one in figures)
+    _, mean, low, high = spread([list(enumerate(figures))] * 3)
+    assert (low == high).all()
+    assert (mean == low).all()
 
 
 def test_what_is_kept_of_a_trial_are_windows_of_two_minutes() -> None:
