@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ddpg_robot.children import start_child
+from ddpg_robot.duration import duration
 from ddpg_robot.errors import RunDirectoryError, mismatch
 from ddpg_robot.files import write_json
 from ddpg_robot.policy import shipped_policy
@@ -116,7 +117,7 @@ class Demo:
             known = record.get("command") == list(stage.command)
             heading = f"[{number}/{len(self._stages)}] {stage.title}"
             if fresh and known and record.get("done") and stage.result.exists():
-                print(f"{heading}: done before, {clock(record['seconds'])}", flush=True)
+                print(f"{heading}: done before, {duration(record['seconds'])}", flush=True)
                 continue
             fresh = False
             print(f"{heading} ...", flush=True)
@@ -138,7 +139,7 @@ class Demo:
         seconds = spent + time.monotonic() - start
         self._note(stage, seconds, done=code == 0)
         if code == 0:
-            print(f"      {clock(seconds)}", flush=True)
+            print(f"      {duration(seconds)}", flush=True)
         return code
 
     def _note(self, stage: Stage, seconds: float, done: bool) -> None:
@@ -162,7 +163,7 @@ class Demo:
                 f"{100 * result['within_5cm_rate']:.0f} % within 5 cm, "
                 f"median error {1000 * result['final_error_median_m']:.1f} mm"
             )
-        print(f"{'time':<12}{clock(total)}")
+        print(f"{'time':<12}{duration(total)}")
         print(f"{'report':<12}{self._out / 'report.html'}", flush=True)
 
 
@@ -210,9 +211,3 @@ def exclusive(out: Path) -> Iterator[IO[str]]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield lock
-
-
-def clock(seconds: float) -> str:
-    """Seconds as words: ``7 s``, ``11 min 5 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

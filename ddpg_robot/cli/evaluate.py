@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from ddpg_robot.cli.arguments import Flag, OutFile, Pairs
 from ddpg_robot.cli.sources import actor_of, is_robot_file, model_for, need, policy_path
-from ddpg_robot.cli.terminal import episode_progress, figures, key_values, print_table
+from ddpg_robot.cli.terminal import EpisodeProgress, figures, key_values, print_table
 from ddpg_robot.files import write_json
 
 
@@ -47,12 +47,11 @@ class Evaluate:
         from ddpg_robot.learn.evaluate import evaluate
 
         act, task, kwargs = actor_of(self.source, self.task, key_values("--task-option", self.task_option))
-        progress = None if self.json else episode_progress
-        results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, progress)}
+        results = {"in_process": evaluate(act, task, kwargs, self.episodes, self.seed, EpisodeProgress())}
         if self.ros:
             policy = policy_path(self.source)
             robot = self.task if self.task and is_robot_file(self.task) else None
-            results["ros"] = over_ros(policy, task, kwargs, results["in_process"], self.hold, progress, robot)
+            results["ros"] = over_ros(policy, task, kwargs, results["in_process"], self.hold, robot)
         found = results if self.ros else results["in_process"]
         if self.out:
             write_json(self.out, found)
@@ -70,7 +69,6 @@ def over_ros(
     kwargs: dict[str, Any],
     measured: dict[str, Any],
     hold: float,
-    progress: Callable[[int, int], None] | None,
     robot: str | None = None,
 ) -> Any:
     """The episodes of an evaluation with the deployed policy: points to reach, velocities to walk at, or whole episodes.
@@ -81,7 +79,6 @@ def over_ros(
         kwargs: its keyword arguments.
         measured: what `evaluate` returned.
         hold: time for each target, s.
-        progress: called with (finished targets, all targets).
         robot: the robot's task file, where it has one of its own.
     """
     import numpy as np
@@ -92,7 +89,7 @@ def over_ros(
     from ddpg_robot_ros.walk_trial import run_walk
 
     began, stolen = time.monotonic(), stolen_seconds()
-    rows = measured["per_episode"]
+    rows, progress = measured["per_episode"], EpisodeProgress("over ROS: episode")
     if rows[0]["target"] is None:
         result = _episodes_over_ros(policy, task, kwargs, [row["seed"] for row in rows], progress)
     else:
@@ -111,7 +108,7 @@ def _episodes_over_ros(
     task: str,
     kwargs: dict[str, Any],
     seeds: list[int],
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Episodes of a Gymnasium task in lockstep: the task itself judges what the robot did."""
     from ddpg_robot.learn.evaluate import summary

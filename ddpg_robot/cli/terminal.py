@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ddpg_robot.duration import duration
 from ddpg_robot.errors import ConfigError, mismatch
 
 
@@ -58,8 +60,26 @@ def cell(value: Any) -> str:
     return f"{value:.4g}" if is_figure(value) else "-"
 
 
-def episode_progress(done: int, total: int) -> None:
-    """A progress line on a terminal; nothing elsewhere."""
-    if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        print(f"\repisode {done}/{total}", end=end, file=sys.stderr, flush=True)
+class EpisodeProgress:
+    """How many episodes are finished and how long the rest will take: a live line on a terminal, a line now and then elsewhere.
+
+    Args:
+        what: what is counted.
+    """
+
+    PLAIN_EVERY_S = 15.0
+
+    def __init__(self, what: str = "episode") -> None:
+        self._what = what
+        self._start = self._last_plain = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows that `done` (at least 1) of `total` are finished."""
+        now = time.monotonic()
+        left = (now - self._start) / done * (total - done)
+        text = f"{self._what} {done}/{total}, ETA {duration(left)}"
+        if sys.stderr.isatty():
+            print(f"\r{text:60}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        elif now - self._last_plain >= self.PLAIN_EVERY_S:
+            self._last_plain = now
+            print(text, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from ddpg_robot.cli.arguments import OutDir, Pairs
 from ddpg_robot.cli.sources import Act, actor_of, need, policy_path
-from ddpg_robot.cli.terminal import episode_progress, key_values, print_table
+from ddpg_robot.cli.terminal import EpisodeProgress, key_values, print_table
 from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
 from ddpg_robot.files import write_json, write_whole
 
@@ -48,7 +49,7 @@ class Transfer:
     film: bool = True
     """Film a success and a failure under the stress."""
     ros: int = 0
-    """Robots drawn under the whole stress that are driven over ROS 2 too, each for `ROS_TARGETS` targets (policy files only)."""
+    """Robots drawn under the whole stress that are driven over ROS 2 too, each for `ROS_TARGETS` commands (policy files only)."""
     out: OutDir = None
     """Directory of `transfer.json` and `transfer.html`. Default: runs/transfer-NAME."""
 
@@ -78,7 +79,7 @@ class Transfer:
         together = {who: rows["together"] for who, rows in result["stress"].items()}
         print_table({who: {name: row.get(name) for name in FIGURES} for who, row in together.items()})
         if self.ros:
-            print(f"Over ROS: {100 * result['ros']['success_rate']:.0f} % of {result['ros']['episodes']} targets.")
+            print(f"Over ROS: {100 * result['ros']['success_rate']:.0f} % of {result['ros']['episodes']} commands.")
         print(
             f"Keeps {100 * result['kept']:.0f} % of its success under the whole stress. Page: {out / 'transfer.html'}"
         )
@@ -95,6 +96,7 @@ class Bench:
     def __init__(self, source: str, task: str | None, options: Result, seed: int) -> None:
         self.source, self.seed = source, seed
         self.act, self.task, self.kwargs = actor_of(source, task, {**options, "randomization": "off"})
+        self._tell: Callable[[int, int], None] | None = None
 
     @contextmanager
     def opened(self, ranges: Any, kwargs: Result | None = None) -> Iterator[Any]:
@@ -112,12 +114,12 @@ class Bench:
         make, kwargs = actor or (lambda _: self.act, self.kwargs)
         with self.opened(ranges, kwargs) as opened:
             act = make(opened)
-            result = evaluate_task(act, opened, episodes, self.seed, episode_progress)
+            result = evaluate_task(act, opened, episodes, self.seed, self._tell)
         return {name: value for name, value in result.items() if value is not None}
 
     def measure(self, episodes: int, cell_episodes: int, beside: str | None) -> Result:
         """Everything that the page shows."""
-        from ddpg_robot_sim.changes import STRESS, corner, stressed
+        from ddpg_robot_sim.changes import AXES, GRIDS, STRESS, corner, stressed
         from ddpg_robot_sim.randomization import Randomization
 
         actors: dict[str, Actor | None] = {"policy": None, "random": (self._random, self.kwargs)}
@@ -132,13 +134,18 @@ class Bench:
             ends = {"light, slippery, weak": corner(0), "heavy, stiff, strong": corner(1)}
             parts = {part: stressed(part) for part in STRESS}
             robots |= {name: (ranges, cell_episodes) for name, ranges in {**parts, **ends}.items()}
+        measured = [who for who in ("policy", "beside") if who in actors and cell_episodes]
+        levels = sum(len(axis.levels) for axis in AXES.values())
+        cells = len(measured) * sum(len(AXES[across].coarse) * len(AXES[up].coarse) for across, up in GRIDS)
+        everything = len(actors) * sum(count for _, count in robots.values()) + cell_episodes * (levels + cells)
+        progress, done = EpisodeProgress(), itertools.count(1)
+        self._tell = lambda *_: progress(next(done), everything)
         stress = {
             who: {name: self.run(ranges, count, actor) for name, (ranges, count) in robots.items()}
             for who, actor in actors.items()
         }
         nominal = stress["policy"]["nominal"]["success_rate"]
         axes = self._along_axes(cell_episodes, KEPT * nominal) if cell_episodes else {}
-        measured = [who for who in ("policy", "beside") if who in actors and cell_episodes]
         grids = [grid for who in measured for grid in self._on_grids(cell_episodes, who, actors[who])]
         kept = stress["policy"]["together"]["success_rate"] / nominal if nominal else 0.0
         return {
@@ -200,7 +207,7 @@ def over_ros(policy: Path, measured: Result, robots: int) -> Result:
 
     rows = measured["per_episode"]
     point = read_manifest(policy).command.kind == "point"
-    found = []
+    found, progress = [], EpisodeProgress("over ROS: robot")
     for robot, row in enumerate(rows[:robots]):
         targets = np.array([rows[(robot + k) % len(rows)]["target"] for k in range(ROS_TARGETS)])
         drawn = {"draw": json.dumps(row["randomization"])}
@@ -208,7 +215,7 @@ def over_ros(policy: Path, measured: Result, robots: int) -> Result:
         result = (run_trial if point else run_walk)(policy, targets, plant_parameters=drawn, **hold)
         ends = [{"trip": one.get("trip") or "", "final_error": one.get("final_error")} for one in result["per_episode"]]
         found.append({"success_rate": result["success_rate"], "targets": ends})
-        episode_progress(robot + 1, robots)
+        progress(robot + 1, min(robots, len(rows)))
     rate = float(np.mean([one["success_rate"] for one in found]))
     return {"success_rate": rate, "episodes": ROS_TARGETS * len(found), "robots": found}
 

@@ -14,6 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from ddpg_robot.duration import duration
 from ddpg_robot.learn.rundir import RunDirectory, write_file, writing
 
 
@@ -102,7 +103,7 @@ class ProgressLine:
         self._step = step
         rate = (step - self._first_step) / max(now - self._start, 1e-9)
         left = (self._steps - step) / rate if rate > 0 else math.inf
-        text = f"{step:,}/{self._steps:,} steps  {rate:.0f} steps/s  ETA {_clock(left)}"
+        text = f"{step:,}/{self._steps:,} steps  {rate:.0f} steps/s  ETA {duration(left)}"
         text += f"  return {mean_return:.1f}" if mean_return is not None else ""
         text += f"  success {100 * success:.0f} %" if success is not None else ""
         if self._bar:
@@ -114,11 +115,3 @@ class ProgressLine:
     def note(self, text: str) -> None:
         """Prints a line of its own above the live line."""
         self._console.print(f"{self._name}: {text}", soft_wrap=True, highlight=False)
-
-
-def _clock(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "--:--"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

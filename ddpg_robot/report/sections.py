@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpg_robot.demo import clock
+from ddpg_robot.duration import duration
 from ddpg_robot.kinematics import rotation_matrix
 from ddpg_robot.report.charts import Chart, bins
 from ddpg_robot.report.page import card, legend, table
@@ -212,10 +212,10 @@ def times(stages: dict[str, Result]) -> str:
     longest = max(record["seconds"] for record in stages.values()) or 1.0
     rows = "".join(
         f'<div class="time"><span>{escape(name)}</span><i style="width:{max(100 * record["seconds"] / longest, 0.5):.1f}%">'
-        f"</i><b>{clock(record['seconds'])}</b></div>"
+        f"</i><b>{duration(record['seconds'])}</b></div>"
         for name, record in stages.items()
     )
-    total = clock(sum(record["seconds"] for record in stages.values()))
+    total = duration(sum(record["seconds"] for record in stages.values()))
     return card("Time per stage", f"{total} altogether, installation apart.", f'<div class="times">{rows}</div>')
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpg_robot.cli.terminal import EpisodeProgress
 from ddpg_robot.cli.transfer import Bench, failing, scores
 from ddpg_robot.report.transfer import heat_map, transfer_page
 from ddpg_robot_sim.changes import stressed
@@ -34,6 +35,21 @@ def test_a_shipped_policy_is_measured_beside_another_a_reference_and_chance(call
 def test_a_robust_policy_reaches_its_targets_under_the_whole_stress(name: str) -> None:
     result = Bench(name, None, {}, seed=100).run(stressed(), episodes=5)
     assert result["success_rate"] >= 0.8
+
+
+def test_the_progress_of_a_transfer_ends_with_its_last_episode(monkeypatch, capsys) -> None:
+    def run(bench: Bench, ranges: object, episodes: int, actor: object = None) -> dict:
+        for episode in range(episodes):
+            bench._tell(episode + 1, episodes)
+        return {"success_rate": 1.0, "return_mean": 1.0}
+
+    monkeypatch.setattr(Bench, "run", run)
+    monkeypatch.setattr(EpisodeProgress, "PLAIN_EVERY_S", 0.0)
+    Bench("arm_reach", None, {}, seed=100).measure(episodes=3, cell_episodes=2, beside="arm_reach")
+    lines = capsys.readouterr().err.splitlines()
+    everything = len(lines)
+    assert lines[0].startswith(f"episode 1/{everything}, ETA ")
+    assert lines[-1] == f"episode {everything}/{everything}, ETA 0 s"
 
 
 @pytest.mark.parametrize("words", [("--episodes", 0), ("--task", "Pendulum-v1"), ("--task-option", "wind=1")])

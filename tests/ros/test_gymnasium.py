@@ -75,7 +75,7 @@ def test_an_episode_over_ros_is_worth_what_it_is_in_process(policies: dict[str, 
     assert found == task
     assert OPTIONS.get(task, {}).items() <= kwargs.items()  # nobody need say them again
     here = evaluate(act, task, kwargs, episodes=2, seed=5)
-    there = over_ros(policies[task], task, kwargs, here, 0.0, None)
+    there = over_ros(policies[task], task, kwargs, here, 0.0)
     for one, other in zip(here["per_episode"], there["per_episode"]):
         assert 3 < other["length"] == one["length"] <= PERIODS
         assert other["seed"] == one["seed"]

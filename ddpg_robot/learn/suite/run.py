@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ddpg_robot.children import start_child
+from ddpg_robot.duration import duration
 from ddpg_robot.learn.interruption import Interruption
 from ddpg_robot.learn.suite.plan import Run
 
@@ -124,7 +124,7 @@ class Display:
         total = sum(_steps(run) if run.name in failed else run.config.steps for run in self._runs)
         rate = (done - self._begun) / (time.monotonic() - self._start + 1e-9)
         text = f"{finished}/{len(self._runs)} runs finished, {running} running, {len(failed)} failed"
-        left = f", ETA {_clock((total - done) / rate)}" if rate > 0 else ""
+        left = f", ETA {duration((total - done) / rate)}" if rate > 0 else ""
         return f"{text}; {done:,}/{total:,} steps, {rate:.0f} steps/s{left}"
 
 
@@ -139,7 +139,7 @@ def _table(runs: list[Run]) -> Table:
             f"{row.get('step', 0):,}/{run.config.steps:,}",
             f"{row.get('steps_per_s', 0):.0f}",
             "" if shown is None else f"{shown:.1f}",
-            _clock(row.get("time_s", 0)),
+            duration(row.get("time_s", 0)),
         )
     return table
 
@@ -147,7 +147,3 @@ def _table(runs: list[Run]) -> Table:
 def _steps(run: Run) -> int:
     """Environment steps that a run has behind it."""
     return run.config.steps if run.finished else run.last_row().get("step", 0)
-
-
-def _clock(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=int(seconds)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpg_robot.demo import clock
+from ddpg_robot.duration import duration
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.files import write_json
 from ddpg_robot.safety import TripReason
@@ -172,5 +172,5 @@ def _show(log: Log, now: float, seconds: float) -> None:
     if not terminal and now % 60 >= 1:
         return
     memory = ", ".join(f"{name} {samples[-1][1] / 1e6:.1f} MB" for name, samples in log.memory.items())
-    text = f"{now / seconds:4.0%}, {clock(seconds - now)} to go, {len(log.estops)} estops, {memory}"
+    text = f"{now / seconds:4.0%}, {duration(seconds - now)} to go, {len(log.estops)} estops, {memory}"
     print(f"\r{text:78}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
