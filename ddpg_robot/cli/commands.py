@@ -217,12 +217,7 @@ class Deploy:
         learner: tuple[str, ...] = ()
         if self.online is not None:
             record = record or Path("runs/online")
-            from ddpg_robot.policy import read_manifest
-
-            # What walking is worth no robot can measure: the plant says it, or whoever watches a real one.
-            walks = read_manifest(policy).command.kind == "velocity"
-            reward: Literal["task", "topic"] = "topic" if walks else "task"
-            options = Learner(self.online, self.file, record / "learner", reward, recordings=record, rate=self.rate)
+            options = Learner(self.online, self.file, record / "learner", recordings=record, rate=self.rate)
             learner = options.command_line(self.namespace)
         from ddpg_robot_ros.deploy import deploy
 

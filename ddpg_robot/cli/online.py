@@ -26,8 +26,9 @@ class Learner:
     """Policy file that the robot began with: what `export` made of the run."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("runs/online")
     """Checkpoints and versions; what is there goes on."""
-    reward: Literal["task", "topic"] = "task"
-    """The task's own reward, of what the robot measured; or what comes over the topic `reward`."""
+    reward: Literal["auto", "task", "topic"] = "auto"
+    """The task's own reward, of what the robot measured; or what comes over the topic `reward`. `auto`: the task's, where it has
+    one (an arm), else the topic's (legs)."""
     recordings: OutDir = None
     """Where a robot on this machine records: what was missed is learnt from there."""
     robot_share: float = 0.5
@@ -86,7 +87,7 @@ class Learner:
         )
         gate = GateSettings(every=self.every, gated=self.gate, return_margin=self.return_margin)
         policy = OnnxPolicy.open(policy_path(self.policy))
-        reward = task_reward(self.run) if self.reward == "task" else None
+        reward = None if self.reward == "topic" else task_reward(self.run, required=self.reward == "task")
         learner = RobotLearner(self.run, policy, self.out, reward, online, gate, self.rate)
         arguments = ["learner_node", *ros_arguments(namespace=self.namespace)]
         code: int = run_learner(learner, self.save_every, self.recordings, arguments)
@@ -118,11 +119,11 @@ class Versions:
         return 0
 
 
-def task_reward(run: Path) -> Callable[[Any], Any]:
-    """The reward of a run's task, as a function of a robot's transitions.
+def task_reward(run: Path, required: bool) -> Callable[[Any], Any] | None:
+    """The reward of a run's task, as a function of a robot's transitions; None where it has none of what a robot measures.
 
     Raises:
-        ConfigError: the task has none.
+        ConfigError: the task has none, and it is required.
     """
     import gymnasium
 
@@ -132,8 +133,8 @@ def task_reward(run: Path) -> Callable[[Any], Any]:
     import_tasks()
     task = RunDirectory(run).task()
     made: Any = gymnasium.make(task["task"], **task["task_kwargs"]).unwrapped
-    if not hasattr(made, "reward_of"):
+    reward: Callable[[Any], Any] | None = getattr(made, "reward_of", None)
+    if reward is None and required:
         hint = "Use --reward topic"
         raise ConfigError(mismatch(f"reward of task '{task['task']}' for a robot", "none", "reward_of", hint=hint))
-    reward: Callable[[Any], Any] = made.reward_of
     return reward

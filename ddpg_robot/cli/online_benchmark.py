@@ -40,8 +40,6 @@ class Kind(NamedTuple):
     friction: float
     variants: tuple[str, ...]
     """Those that make sense."""
-    learner: tuple[str, ...]
-    """Further words of the learner's command line."""
     evaluation: dict[str, Any]
     """Of the task, where a policy is evaluated by itself: episodes begin as those of the robot do."""
     success: str
@@ -56,7 +54,6 @@ KINDS = {
         payload=1.0,
         friction=2.0,
         variants=VARIANTS,
-        learner=(),
         evaluation={},
         success="targets reached",
         errors=("final_error", "final_error_median_m"),
@@ -66,7 +63,6 @@ KINDS = {
         payload=5.0,
         friction=1.0,
         variants=VARIANTS[:3],  # who learns to walk from nothing needs a teacher, and on a robot there is none
-        learner=("--reward", "topic"),  # what walking is worth, the robot cannot measure
         evaluation={"soft_start": False},
         success="commands followed",
         errors=("speed_error", "speed_error_m_s"),
@@ -215,7 +211,7 @@ class Online:
             # The benchmark's own figures; everything else is as `learner` has it. A plant in lockstep takes all the time that
             # there is: a learner that gives way would hear nothing of it.
             given = ["--ratio", str(self.ratio), "--every", str(self.every), "--nice", "0"]
-            given += [*LESSER.get(name, ()), *self._kind.learner]
+            given += [*LESSER.get(name, ())]
             parts = ["learner", str(run), str(policy), "--out", str(where / "learner"), *given]
             learner = ("-m", "ddpg_robot.cli", *parts)
         share = SCRATCH_SHARE if name == "scratch" else self.share

@@ -73,7 +73,9 @@ PARAMETERS = (
         "draw", "", "The robot of an episode with domain randomisation: JSON, or a file of it; empty = the model."
     ),
     Parameter("publish_clock", False, "Publish /clock and stamp with simulated time."),
-    Parameter("reward", False, "Publish on `reward` what a quadruped's task pays: for a policy that learns from it."),
+    Parameter(
+        "reward", False, "Pay a policy that walks, on `reward`, by its task's own function: it may learn from that."
+    ),
     Parameter(
         "lockstep", False, "Wait for a command after each state, and go on at once: as fast as the controller is."
     ),
@@ -128,7 +130,9 @@ class PlantNode(Node):
             self._odometries = self.create_publisher(Odometry, "odom", STATE_QOS)
             self._base_place = RobotState.of(robot)
             self._base_places = Newest(self, Odometry, "~/set_base", COMMAND_QOS)
-        self._payer = Payer(self, self._plant, manifest, value(self, "rate")) if value(self, "reward") else None
+        # An arm's reward is of what it measures itself.
+        pays = value(self, "reward") and manifest.command.kind == "velocity"
+        self._payer = Payer(self, self._plant, manifest, value(self, "rate")) if pays else None
         has_clock = value(self, "publish_clock") or self._lockstep
         self._plant_clock = self.create_publisher(Clock, "/clock", 10) if has_clock else None
 

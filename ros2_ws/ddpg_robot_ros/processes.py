@@ -142,9 +142,8 @@ class Deployment:
         self._plan: list[tuple[str, list[str]]] = []
         if plant:
             compensated = self.manifest.robot.gravity_compensated
-            # What walking is worth, nobody on the robot can measure; where it is learnt from, the plant says it.
-            pays = bool(learner) and self.manifest.command.kind == "velocity"
-            own = {"policy": path, "gravity_compensation": compensated, "reward": pays, **(plant_parameters or {})}
+            own = {"policy": path, "gravity_compensation": compensated, "reward": bool(learner)}
+            own |= dict(plant_parameters or {})
             self._plan.append(("plant_node", ["-m", "ddpg_robot_ros.plant_node", *common, *ros_arguments(own)]))
         guard = guard and not shadow
         if guard:

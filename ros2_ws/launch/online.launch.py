@@ -17,7 +17,7 @@ ARGUMENTS = (
     ("policy", "arm_reach", "Policy file (.onnx) of that run, or the name of a shipped policy."),
     ("record", "runs/online", "Directory of recordings, versions and the learner's checkpoints."),
     ("learner", "true", "Start the learner here."),
-    ("reward", "task", "What the learner learns from: the task's own reward, or `topic`, as legs need it."),
+    ("reward", "auto", "What is learnt from: the `task`'s own reward or the `topic`; auto: the task's, if it has one."),
     ("plant", "true", "Start the simulated arm; false drives a real robot."),
     ("namespace", "", "ROS namespace of all nodes."),
 )

@@ -45,7 +45,8 @@ def start(context: LaunchContext) -> list:
     nodes = []
     if is_true(given["plant"]):
         model = str(Path(given["model"]).resolve()) if Path(given["model"]).suffix else given["model"]
-        nodes.append(node("plant_node", given, {"policy": policy, **({"model": model} if model else {})}))
+        own = {"policy": policy, "reward": is_true(given["online"]), **({"model": model} if model else {})}
+        nodes.append(node("plant_node", given, own))
     if guarded:
         nodes.append(node("effort_guard", given, {"policy": policy}, respawn=True))
     parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True, "guarded": guarded}

@@ -68,7 +68,7 @@ def received(learner: Path) -> int:
 def test_a_robot_that_falls_is_paid_what_its_physics_earn_stood_up_and_learnt_from(run: Path, tmp_path: Path) -> None:
     policy, draw = run / "walk.onnx", weak_robot()
     learner = ("-m", "ddpg_robot.cli", "learner", str(run), str(policy), "--out", str(tmp_path / "learner"))
-    trial = OnlineTrial(policy, draw, 0.15, 0, tmp_path, (*learner, "--reward", "topic", "--ratio", "0.1"))
+    trial = OnlineTrial(policy, draw, 0.15, 0, tmp_path, (*learner, "--ratio", "0.1"))
     found = run_online(trial)
     assert found["complete"]
     assert found["rearms"] > 2
