@@ -142,8 +142,8 @@ class Deployment:
         self._plan: list[tuple[str, list[str]]] = []
         if plant:
             compensated = self.manifest.robot.gravity_compensated
-            own = {"policy": path, "gravity_compensation": compensated, "reward": bool(learner)}
-            own |= dict(plant_parameters or {})
+            pays = {"reward": True} if learner else {}
+            own = {"policy": path, "gravity_compensation": compensated, **pays, **(plant_parameters or {})}
             self._plan.append(("plant_node", ["-m", "ddpg_robot_ros.plant_node", *common, *ros_arguments(own)]))
         guard = guard and not shadow
         if guard:

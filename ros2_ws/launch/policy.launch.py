@@ -38,19 +38,19 @@ def generate_launch_description() -> LaunchDescription:
 
 def start(context: LaunchContext) -> list:
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    shadow = is_true(given["shadow"])
+    shadow, online = is_true(given["shadow"]), is_true(given["online"])
     guarded = is_true(given["guard"]) and not shadow
     # A relative path means the shell's folder, not that of a node.
     policy = str(Path(given["policy"]).resolve()) if Path(given["policy"]).suffix else given["policy"]
     nodes = []
     if is_true(given["plant"]):
         model = str(Path(given["model"]).resolve()) if Path(given["model"]).suffix else given["model"]
-        own = {"policy": policy, "reward": is_true(given["online"]), **({"model": model} if model else {})}
+        own = {"policy": policy, **({"model": model} if model else {}), **({"reward": True} if online else {})}
         nodes.append(node("plant_node", given, own))
     if guarded:
         nodes.append(node("effort_guard", given, {"policy": policy}, respawn=True))
     parameters = {"policy": policy, "rate": float(given["rate"]), "autostart": True, "guarded": guarded}
-    parameters |= {"shadow": shadow, "online": is_true(given["online"])}
+    parameters |= {"shadow": shadow, "online": online}
     if given["record"]:
         parameters["record"] = str(Path(given["record"]).expanduser().resolve())
     nodes.append(node("policy_node", given, parameters))
