@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 WINDOW_MIN = 2.0
 """Success on the robot is that of the commands of so many minutes."""
 
+APART_MIN = 0.3
+"""Bars of two variants at the same mark stand so far apart in a picture."""
+
 Trial = dict[str, Any]
 """As `run_online` gives it, with ``marks`` and ``candidates``."""
 Points = list[tuple[float, float]]
@@ -68,23 +71,29 @@ def draw(results: dict[str, list[Trial]], kind: Kind, path: Path) -> None:
     """
     from ddpg_robot.plot import COLOURS, new_figure, tidy
 
-    figure = new_figure(7.0, 6.0)
+    figure = new_figure(7.0, 6.0)  # says where matplotlib is missing
+    from matplotlib.ticker import LogLocator
+
     panels = figure.subplots(2, 1, sharex=True)
     (unit, factor), (own, alone) = kind.unit, kind.errors
     for axes, (seen, marked), by in zip(panels, (("success", "success_rate"), (own, alone)), (1.0, factor)):
-        for colour, (name, trials) in zip(COLOURS, results.items()):
+        for place, (colour, (name, trials)) in enumerate(zip(COLOURS, results.items())):
             minutes, mean, low, high = spread([windows(trial, seen) for trial in trials])
-            axes.plot(minutes, by * mean, color=colour, label=f"{name}, on the robot")
+            axes.plot(minutes, by * mean, color=colour, label=name)
             axes.fill_between(minutes, by * low, by * high, color=colour, alpha=0.15, lw=0)
             minutes, mean, low, high = spread([marks(trial, marked) for trial in trials])
             bars = by * np.array([mean - low, high - mean])
-            label = f"{name}, the policy alone"
-            axes.errorbar(minutes, by * mean, bars, fmt="o", color=colour, ms=5, lw=1, capsize=3, label=label)
+            beside = minutes + APART_MIN * (place - (len(results) - 1) / 2)
+            axes.errorbar(beside, by * mean, bars, fmt="o", color=colour, ms=5, lw=1, capsize=3)
         tidy(axes)
     panels[0].set(ylabel=kind.success, ylim=(0, 1.03))
     # From scratch an error is a hundred times larger.
     panels[1].set(xlabel="robot time, min", ylabel=f"error, {unit}", yscale="log")
-    panels[0].legend(fontsize=8, loc="lower right")
+    panels[1].yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    panels[1].yaxis.set_major_formatter("{x:g}")
+    panels[1].yaxis.set_minor_formatter("{x:g}")
+    panels[0].set_title("lines: on the robot; dots: the policies alone", loc="left", fontsize=8)
+    panels[0].legend(fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(results), frameon=False)
     figure.savefig(path)
 
 
