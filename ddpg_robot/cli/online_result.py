@@ -71,9 +71,7 @@ def draw(results: dict[str, list[Trial]], kind: Kind, path: Path) -> None:
     """
     from ddpg_robot.plot import COLOURS, new_figure, tidy
 
-    figure = new_figure(7.0, 6.0)  # says where matplotlib is missing
-    from matplotlib.ticker import LogLocator
-
+    figure = new_figure(7.0, 6.0)
     panels = figure.subplots(2, 1, sharex=True)
     (unit, factor), (own, alone) = kind.unit, kind.errors
     for axes, (seen, marked), by in zip(panels, (("success", "success_rate"), (own, alone)), (1.0, factor)):
@@ -89,7 +87,7 @@ def draw(results: dict[str, list[Trial]], kind: Kind, path: Path) -> None:
     panels[0].set(ylabel=kind.success, ylim=(0, 1.03))
     # From scratch an error is a hundred times larger.
     panels[1].set(xlabel="robot time, min", ylabel=f"error, {unit}", yscale="log")
-    panels[1].yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    panels[1].yaxis.get_minor_locator().set_params(subs=(2, 3, 5))
     panels[1].yaxis.set_major_formatter("{x:g}")
     panels[1].yaxis.set_minor_formatter("{x:g}")
     panels[0].set_title("lines: on the robot; dots: the policies alone", loc="left", fontsize=8)
