@@ -210,8 +210,7 @@ class Online:
         if name != "frozen":
             # The benchmark's own figures; everything else is as `learner` has it. A plant in lockstep takes all the time that
             # there is: a learner that gives way would hear nothing of it.
-            given = ["--ratio", str(self.ratio), "--every", str(self.every), "--nice", "0"]
-            given += [*LESSER.get(name, ())]
+            given = ["--ratio", str(self.ratio), "--every", str(self.every), "--nice", "0", *LESSER.get(name, ())]
             parts = ["learner", str(run), str(policy), "--out", str(where / "learner"), *given]
             learner = ("-m", "ddpg_robot.cli", *parts)
         share = SCRATCH_SHARE if name == "scratch" else self.share
