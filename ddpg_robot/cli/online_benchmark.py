@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import math
 import shutil
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,8 @@ from tyro.conf import arg
 from ddpg_robot.cli.arguments import RunPath
 from ddpg_robot.cli.online_result import compact, draw, print_trials
 from ddpg_robot.cli.sources import actor_of, import_tasks, need
+from ddpg_robot.cli.terminal import ProgressLine
+from ddpg_robot.duration import duration
 from ddpg_robot.errors import ConfigError, MissingExtraError, mismatch
 from ddpg_robot.files import write_json
 
@@ -139,11 +142,15 @@ class Online:
     def measure(self) -> int:
         """Runs all variants; returns the exit code."""
         from ddpg_robot.learn.interruption import Interruption
+        from ddpg_robot.learn.rundir import locked
 
         results: dict[str, list[dict[str, Any]]] = {}
-        with Interruption() as interruption:
-            for seed, name in itertools.product(range(self.seeds), self.variants):
-                results.setdefault(name, []).append(self._measured(name, seed, interruption))
+        trials = list(itertools.product(range(self.seeds), self.variants))
+        self.out.mkdir(parents=True, exist_ok=True)
+        with locked(self.out), Interruption() as interruption:
+            for number, (seed, name) in enumerate(trials, 1):
+                progress = _Progress(f"trial {number}/{len(trials)} ({name}, seed {seed})", self.minutes)
+                results.setdefault(name, []).append(self._measured(name, seed, progress, interruption))
                 self._keep(results)
                 if interruption.requested:
                     break
@@ -194,7 +201,7 @@ class Online:
             train(replace(config, out=self._untrained))
         return self._untrained
 
-    def _measured(self, name: str, seed: int, interruption: Any) -> dict[str, Any]:
+    def _measured(self, name: str, seed: int, progress: _Progress, interruption: Any) -> dict[str, Any]:
         from ddpg_robot_ros.benchmark.online import OnlineTrial, run_online
 
         where = self.out / f"{name}-{seed}"
@@ -216,8 +223,7 @@ class Online:
         share = SCRATCH_SHARE if name == "scratch" else self.share
         correlation = NAIVE_CORRELATION_S if name == "naive" else CORRELATION_S
         trial = OnlineTrial(policy, self._draw(), self.minutes, seed, where, learner, share, correlation)
-        tell = functools.partial(_progress, name, seed)
-        found: dict[str, Any] = run_online(trial, tell, lambda: interruption.requested)
+        found: dict[str, Any] = run_online(trial, progress, lambda: interruption.requested)
         found["marks"] = self._evaluated(found, policy, where)
         found["candidates"] = _candidates(where / "learner" / "versions")
         shutil.rmtree(where / "record")  # a gigabyte an hour; what it says is in `found`
@@ -277,5 +283,21 @@ def _candidates(versions: Path) -> dict[str, int]:
     return {name: events.count(name) for name in ("sent", "kept", "back", "refused")} if events else {}
 
 
-def _progress(name: str, seed: int, robot: float, clock: float) -> None:
-    print(f"\r{name}, seed {seed}: {robot:.1f} min of the robot in {clock:.1f}", end="", file=sys.stderr, flush=True)
+class _Progress(ProgressLine):
+    """How far a trial is, and how long the rest of it will take.
+
+    Args:
+        trial: which it is.
+        minutes: of robot time that it has.
+    """
+
+    def __init__(self, trial: str, minutes: float) -> None:
+        super().__init__()
+        self._trial = trial
+        self._minutes = minutes
+
+    def __call__(self, robot: float, clock: float) -> None:
+        """Shows that it has had so many minutes of robot time, in so many of this clock."""
+        left = 60 * clock / robot * (self._minutes - robot) if robot > 0 else math.inf
+        of = f"{robot:.1f}/{self._minutes:g} min of the robot"
+        self.show(f"{self._trial}: {of}, ETA {duration(max(left, 0.0))}", robot >= self._minutes)

@@ -60,26 +60,37 @@ def cell(value: Any) -> str:
     return f"{value:.4g}" if is_figure(value) else "-"
 
 
-class EpisodeProgress:
-    """How many episodes are finished and how long the rest will take: a live line on a terminal, a line now and then elsewhere.
+class ProgressLine:
+    """How far something is: a live line on a terminal, a line now and then elsewhere."""
+
+    PLAIN_EVERY_S = 15.0
+
+    def __init__(self) -> None:
+        self._last_plain = time.monotonic()
+
+    def show(self, text: str, last: bool) -> None:
+        """Shows `text`, the last one on a terminal for good."""
+        now = time.monotonic()
+        if sys.stderr.isatty():
+            print(f"\r{text:75}", end="\n" if last else "", file=sys.stderr, flush=True)
+        elif now - self._last_plain >= self.PLAIN_EVERY_S:
+            self._last_plain = now
+            print(text, file=sys.stderr, flush=True)
+
+
+class EpisodeProgress(ProgressLine):
+    """How many episodes are finished and how long the rest will take.
 
     Args:
         what: what is counted.
     """
 
-    PLAIN_EVERY_S = 15.0
-
     def __init__(self, what: str = "episode") -> None:
+        super().__init__()
         self._what = what
-        self._start = self._last_plain = time.monotonic()
+        self._start = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         """Shows that `done` (at least 1) of `total` are finished."""
-        now = time.monotonic()
-        left = (now - self._start) / done * (total - done)
-        text = f"{self._what} {done}/{total}, ETA {duration(left)}"
-        if sys.stderr.isatty():
-            print(f"\r{text:60}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        elif now - self._last_plain >= self.PLAIN_EVERY_S:
-            self._last_plain = now
-            print(text, file=sys.stderr, flush=True)
+        left = (time.monotonic() - self._start) / done * (total - done)
+        self.show(f"{self._what} {done}/{total}, ETA {duration(left)}", done == total)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ddpg_robot import __version__
 from ddpg_robot.errors import CheckpointError, RunDirectoryError, mismatch
@@ -144,6 +145,26 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(mismatch(f"file '{path}'", f"unreadable ({error})", "JSON of a training run")) from error
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[IO[str]]:
+    """Holds a directory's lock, which children may share; the system frees it when the last of them has ended.
+
+    Raises:
+        RunDirectoryError: another process holds it.
+        CheckpointError: the directory cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        with writing(directory):
+            lock = stack.enter_context((directory / ".lock").open("a"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "Wait until what runs there has ended"
+            message = mismatch(f"directory '{directory}'", "in use by another process", "a free one", hint=hint)
+            raise RunDirectoryError(message) from None
+        yield lock
 
 
 @contextlib.contextmanager

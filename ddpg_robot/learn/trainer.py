@@ -22,7 +22,7 @@ from ddpg_robot.learn.interruption import Interruption
 from ddpg_robot.learn.progress import Metrics, ProgressLine
 from ddpg_robot.learn.replay import Replay
 from ddpg_robot.learn.rollout import Rollout, is_taught
-from ddpg_robot.learn.rundir import RunDirectory, write_json, writing
+from ddpg_robot.learn.rundir import RunDirectory, locked, write_json, writing
 from ddpg_robot.learn.tasks import Task, open_task
 from ddpg_robot.learn.watch import Watch
 
@@ -38,7 +38,7 @@ def train(config: TrainConfig) -> Path:
 
     Raises:
         ConfigError: unknown task, algorithm, preset or setting, a task without Box spaces, or one too large for a grid.
-        RunDirectoryError: the directory exists and `resume` is off.
+        RunDirectoryError: the directory exists and `resume` is off, or another training runs in it.
         CheckpointError: other settings on resume, a damaged checkpoint, or a full disk.
         TrainingError: an observation, reward or loss is not finite.
         SystemExit: 130 after SIGINT or SIGTERM, once the state is saved.
@@ -57,6 +57,7 @@ def train(config: TrainConfig) -> Path:
         agent_config = config.agent_settings(task.agent_settings)
         agent = make_agent(config.algorithm, task.observation_size, task.action_size, agent_config, config.seed)
         run = RunDirectory.prepare(config, task.describe())
+        stack.enter_context(locked(run.path))
         if not run.evaluation_file.is_file():  # its last file
             Training(config, run, others, task, agent).run()
     return run.path

@@ -118,7 +118,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(
         assert process.poll() is None, log.read_text()
         time.sleep(0.02)
     assert ends(words) == 2
-    assert "in use by another benchmark" in capsys.readouterr().err
+    assert "in use by another process" in capsys.readouterr().err
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130, log.read_text()
     assert "Traceback" not in log.read_text()

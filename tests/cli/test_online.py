@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpg_robot.errors import RunDirectoryError
 from ddpg_robot.versions import VersionId, VersionStore
 
 
@@ -56,6 +57,28 @@ def test_what_is_kept_of_a_trial_are_windows_of_two_minutes() -> None:
     rows = [{"minute": at, "success": at > 1, "final_error": 0.01 * at, "weights": "0" * 64} for at in (1, 2, 3)]
     kept = compact({"episodes": rows, "marks": {}, "trips": 0}, KINDS["point"])
     assert kept == {"marks": {}, "trips": 0, "robot": [[2.0, 0.5, 0.015]]}
+
+
+def test_two_benchmarks_do_not_share_a_directory(tmp_path: Path) -> None:
+    from ddpg_robot.cli.online_benchmark import Online
+    from ddpg_robot.learn.rundir import locked
+
+    with locked(tmp_path), pytest.raises(RunDirectoryError, match="in use by another process"):
+        Online(run=tmp_path / "run", out=tmp_path, variants=("online",)).measure()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_trial_says_how_far_it_is(capsys, monkeypatch) -> None:
+    from ddpg_robot.cli.online_benchmark import _Progress
+
+    monkeypatch.setattr(_Progress, "PLAIN_EVERY_S", 0.0)
+    progress = _Progress("trial 2/15 (naive, seed 0)", 30.0)
+    progress(0.0, 0.1)
+    progress(10.0, 4.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("0.0/30 min of the robot, ETA unknown")
+    assert lines[1] == "trial 2/15 (naive, seed 0): 10.0/30 min of the robot, ETA 8 min 0 s"
 
 
 def test_versions_lists_every_version_and_verdict_by_time(call, tmp_path: Path) -> None:

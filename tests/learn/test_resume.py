@@ -199,6 +199,18 @@ def test_resuming_a_finished_run_returns_at_once(tmp_path):
     assert (out / "metrics.jsonl").read_text() == metrics
 
 
+def test_a_run_that_goes_on_elsewhere_is_not_resumed_beside_it(tmp_path, subprocess_environment):
+    out = tmp_path / "run"
+    first = start(out, subprocess_environment, steps=50_000)
+    wait_for_checkpoint(out, first)
+    code, errors = finish(start(out, subprocess_environment, steps=50_000))
+    assert code == 1, errors
+    assert "in use by another process, expected a free one" in errors
+    assert first.poll() is None
+    first.send_signal(signal.SIGINT)
+    assert finish(first)[0] == 130
+
+
 def test_damaged_checkpoint_is_named(tmp_path):
     out = train(tiny(tmp_path / "run"))
     file = CheckpointStore(RunDirectory(out).checkpoints).latest() / "agent.safetensors"

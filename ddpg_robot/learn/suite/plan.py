@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import re
 import sys
@@ -16,7 +15,7 @@ from typing import IO, Any
 from ddpg_robot.errors import ConfigError, RunDirectoryError, mismatch
 from ddpg_robot.learn.config import TrainConfig
 from ddpg_robot.learn.peers import PeerConfig
-from ddpg_robot.learn.rundir import RunDirectory, read_json, write_json
+from ddpg_robot.learn.rundir import RunDirectory, locked, read_json, write_json
 
 TAIL_BYTES = 8192
 """Enough of metrics.jsonl's end to hold its last row."""
@@ -126,13 +125,7 @@ class Plan:
         """
         found = self.recorded() if self._file.is_file() else self._require_unused()
         self.out.mkdir(parents=True, exist_ok=True)
-        with (self.out / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                hint = "Wait until its trainings have ended"
-                message = mismatch(f"directory '{self.out}'", "in use by another benchmark", "a free one", hint=hint)
-                raise RunDirectoryError(message) from None
+        with locked(self.out) as lock:
             seeds = sorted({*found.seeds, *self.seeds})
             write_json(self._file, {"settings": self.settings(), "tasks": found.tasks | self.tasks, "seeds": seeds})
             yield lock
