@@ -109,6 +109,7 @@ class TransitionMaker:
         self._kp = None if control.kp is None else np.array(control.kp)
         self._kd = None if control.kd is None else np.array(control.kd)
         self._last: Any = None  # the newest tick
+        self._elsewhere = 0  # the newest tick that went to another recording since
         self._run: list[Any] = []  # ticks since the policy ran, its own first; empty where they lead to no transition
         self._mark = 0  # what was said since the policy ran
         self._effort_before: NDArray[np.float64] | None = None
@@ -122,6 +123,10 @@ class TransitionMaker:
         made = [one for row in rows if (one := self._tick(row)) is not None]
         return np.concatenate(made) if made else np.zeros(0, self.dtype)
 
+    def resume(self, after: int) -> None:
+        """The recording goes on after another one of the same loop, whose newest tick was `after`: those are not lost."""
+        self._elsewhere = after
+
     def _tick(self, row: Any) -> NDArray[Any] | None:
         last, self._last = self._last, row
         if last is not None:
@@ -131,7 +136,7 @@ class TransitionMaker:
                 self._last = last
                 return None
             if ahead > 1:
-                self.counts.lost += ahead - 1
+                self.counts.lost += max(0, int(row["tick"]) - max(int(last["tick"]), self._elsewhere) - 1)
                 self._break()
             elif _apart(row, last):
                 self._break()

@@ -118,6 +118,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(mismatch(f"file '{path}'", f"unreadable ({error})", "tensors of a checkpoint")) from error
 
 
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes a safetensors file, whole or not at all. Raises CheckpointError on a full disk."""
+    with writing(path):
+        write_file(path, safetensors.torch.save(_contiguous(tensors)))
+
+
 def save_best(run: RunDirectory, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
     """Replaces best/actor.safetensors: an agent's `policy_state`, and (in its header) the step and the evaluation."""
     with writing(run.best_file):

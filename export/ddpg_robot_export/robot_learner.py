@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -15,13 +16,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddpg_robot import __version__
 from ddpg_robot.errors import CheckpointError, DdpgRobotError, RecordingError, TrainingError, mismatch
 from ddpg_robot.files import write_json
-from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor
+from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, read_tensors, save_tensors
+from ddpg_robot.learn.networks import Actor
 from ddpg_robot.learn.online import OnlineLearner, OnlineSettings, Reward
-from ddpg_robot.policy import OnnxPolicy
+from ddpg_robot.policy import OnnxPolicy, read_manifest
 from ddpg_robot.recording import Recording, TickLayout
 from ddpg_robot.spec import Scalar
 from ddpg_robot.transition import Counts, TransitionMaker, check_learnable
@@ -30,13 +33,17 @@ from ddpg_robot_export.candidates import CandidateMaker, GateSettings, RefusedEr
 from ddpg_robot_export.trial_returns import TrialReturns
 
 SHADOW_TICKS = 2500
+SEEN = 10_000
+"""Recordings of which it is known how far they were learnt from."""
 SESSIONS = 4
 """Recordings whose ticks may still come in turns: those of a policy that has just left, and of the one that follows."""
 ACTORS = 8
-"""Versions that the learner would know again."""
+"""Versions in memory; all others are read from their files."""
 BARREN_TICKS = 2000
 """Ticks under control that become no transition mean something."""
 DRIVING = "driving."
+ACTOR = ".safetensors"
+"""Beside the policy files: the actors that they were made of, by the hash of their weights."""
 RECORD = "learner.json"
 
 
@@ -109,7 +116,9 @@ class RobotLearner:
         self._turn_to(self.manifest.weights_sha256)
         self._heard, self._heard_at = self._driving_weights, 0
         self._makers: dict[str, TransitionMaker] = {}
-        self._seen: dict[str, int] = {}
+        self._session, self._newest_tick = "", 0
+        self._seen: dict[str, int] = {}  # the newest tick of each recording; what grew last stands last
+        self._forgotten = ""  # the newest recording that is in it no more
         self._recent: deque[NDArray[Any]] = deque()
         self._trial: _Trial | None = None
         self.returns = TrialReturns(gate.episodes, gate.return_margin, self._first)
@@ -125,14 +134,23 @@ class RobotLearner:
 
     # What the robot did
 
-    def add(self, session: str, weights: str, rows: NDArray[Any]) -> None:
-        """Takes ticks, as they come."""
+    def add(self, session: str, weights: str, rows: NDArray[Any], recorded: bool = False) -> None:
+        """Takes ticks, as they come, or as a file has them."""
         maker = self._makers.get(session)
         if maker is None:
             maker = self._makers[session] = TransitionMaker(self.manifest.interface, self.layout, self._ticks)
             while len(self._makers) > SESSIONS:
                 self._makers.pop(next(iter(self._makers)))
-        self._seen[session] = max(self._seen.get(session, 0), int(rows["tick"].max(initial=0)))
+        if recorded:
+            maker.resume(int(rows["tick"][0]) - 1)  # what was dropped there, the recorder has counted
+        elif session != self._session:  # a policy that comes back goes on with the recording that it had
+            maker.resume(self._newest_tick)
+        newest = int(rows["tick"].max(initial=0))
+        self._session, self._newest_tick = session, newest
+        self._seen[session] = max(self._seen.pop(session, 0), newest)
+        while len(self._seen) > SEEN:
+            self._forgotten = max(self._forgotten, next(iter(self._seen)))
+            self._seen.pop(next(iter(self._seen)))
         self._note_driver(weights, rows)
         self._remember(rows)
         made = maker.add(rows)
@@ -150,9 +168,10 @@ class RobotLearner:
 
     def recover(self, directory: Path) -> int:
         """Learns from what was recorded while nobody listened; returns the number of ticks."""
-        count, oldest = 0, min(self._seen, default="")
+        count = 0
         for path in sorted(Path(directory).glob("*.mcap")):
-            if path.stem < oldest or path.stat().st_mtime < self._since:
+            forgotten = path.stem <= self._forgotten and path.stem not in self._seen
+            if forgotten or path.stat().st_mtime < self._since:
                 continue
             try:
                 with Recording(path) as recording:
@@ -161,7 +180,7 @@ class RobotLearner:
                             break
                         new = rows[rows["tick"] > self._seen.get(path.stem, 0)]
                         if len(new):
-                            self.add(path.stem, recording.session.weights_sha256, new)
+                            self.add(path.stem, recording.session.weights_sha256, new, recorded=True)
                             count += len(new)
             except RecordingError as error:
                 self.notes = str(error)
@@ -200,6 +219,7 @@ class RobotLearner:
             made = self._maker.propose(self._driving)
             figures = made.figures
             self._maker.finish(made, version, self.store.directory, np.concatenate(list(self._recent)))
+            save_tensors(self.store.directory / f"{made.weights}{ACTOR}", made.actor.state_dict())
         except DdpgRobotError as error:
             figures = error.candidate.figures if isinstance(error, RefusedError) else figures
             self.store.add(version, "refused", str(error), **figures, transitions=received)
@@ -207,9 +227,7 @@ class RobotLearner:
             return None
         self.store.add(version, "sent", "", **figures, transitions=received)
         self._trial = _Trial(version, made.weights, received)
-        self._actors[made.weights] = made.actor
-        while len(self._actors) > ACTORS:
-            self._actors.pop(next(name for name in self._actors if name not in (self._driving_weights, self._first)))
+        self._remember_actor(made.weights, made.actor)
         self.notes = f"{version} sent"
         return Sent(version, made.data)
 
@@ -225,7 +243,7 @@ class RobotLearner:
         if found is None:
             return None
         keep, why = found if self.gate.gated else (True, "not gated")
-        if keep:
+        if keep and self._knows(trial.weights):
             self._turn_to(trial.weights)
         self._end_trial("kept" if keep else "back", why)
         return Verdict(trial.version, keep, why)
@@ -254,7 +272,8 @@ class RobotLearner:
         tensors, state = self.learner.state()
         tensors |= {DRIVING + name: tensor for name, tensor in self._driving.state_dict().items()}
         state |= {
-            "seen": dict(list(self._seen.items())[-50:]),
+            "seen": self._seen,
+            "forgotten": self._forgotten,
             "driving": self._driving_weights,
             "last_candidate": self._last_candidate,
         }
@@ -272,17 +291,54 @@ class RobotLearner:
         if known["run"] != str(run_dir.resolve()):
             raise CheckpointError(mismatch(f"learner in '{self.out}'", f"of run {known['run']}", f"of {run_dir}"))
         self.id, self._since = known["learner"], known.get("since", math.inf)
-        if self._checkpoints.latest() is None:
-            return
+        if self._checkpoints.latest() is not None:
+            self._go_on()
+        self._trial = self._sent()
+
+    def _go_on(self) -> None:
+        """Reads the newest checkpoint."""
         tensors, state = self._checkpoints.load(self.learner.robot)
         driving = {name[len(DRIVING) :]: tensor for name, tensor in tensors.items() if name.startswith(DRIVING)}
-        actor = copy.deepcopy(self._driving)
-        actor.load_state_dict(driving)
-        self._actors[state["driving"]] = actor
+        self._actors[state["driving"]] = self._actor_with(driving)
         self._turn_to(state["driving"])
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(DRIVING)}
         self.learner.load_state(own, state)
         self._seen, self._last_candidate = state["seen"], state["last_candidate"]
+        self._forgotten = state.get("forgotten", "")
+
+    def _sent(self) -> _Trial | None:
+        """The version that is on its way to the robot, or drives there on probation, since before this process began."""
+        last = {row.version: row.event for row in self.store.events() if row.version.startswith(self.id)}
+        sent = [version for version, event in last.items() if event == "sent"]
+        for version in sent[-1:]:
+            with contextlib.suppress(DdpgRobotError):  # its file is lost
+                weights = read_manifest(self.store.directory / f"{version}.onnx").weights_sha256
+                return _Trial(VersionId.parse(version), weights, self.learner.received)
+        return None
+
+    def _knows(self, weights: str) -> bool:
+        """Whether a policy is its own; one that is not in memory is looked for among the files."""
+        if weights not in self._actors:
+            file = {path.stem: path for path in self.store.directory.glob(f"*{ACTOR}")}.get(weights)
+            if file is None:
+                return False
+            try:
+                self._remember_actor(weights, self._actor_with(read_tensors(file)))
+            except DdpgRobotError as error:
+                self.notes = str(error)
+                return False
+        return True
+
+    def _actor_with(self, tensors: dict[str, Tensor]) -> Actor:
+        actor = copy.deepcopy(self._driving)
+        actor.load_state_dict(tensors)
+        return actor
+
+    def _remember_actor(self, weights: str, actor: Actor) -> None:
+        self._actors[weights] = actor
+        while len(self._actors) > ACTORS:
+            kept = (weights, self._driving_weights, self._first)
+            self._actors.pop(next(name for name in self._actors if name not in kept))
 
     def _end_trial(self, event: str, why: str) -> None:
         assert self._trial is not None
@@ -300,7 +356,7 @@ class RobotLearner:
             trial.drove = True
         elif trial is not None and trial.drove:
             self._end_trial("back", "the robot sent it back itself: a trip, or nobody judged it in time")
-        if self._trial is None and weights != self._driving_weights and weights in self._actors:
+        if self._trial is None and weights != self._driving_weights and self._knows(weights):
             self._turn_to(weights)  # the robot began anew, or with a version that was judged too late
 
     def _turn_to(self, weights: str) -> None:

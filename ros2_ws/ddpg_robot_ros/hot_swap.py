@@ -53,6 +53,7 @@ class HotSwap:
         rest_speed: ``(n,)``, rad/s.
         probation: s.
         now: the loop's time, s.
+        verdict_timeout: probation of a candidate, s.
 
     Attributes:
         driver: who drives.
@@ -61,13 +62,18 @@ class HotSwap:
     """
 
     def __init__(
-        self, driver: Driver, rest_speed: Array, probation: float, now: Callable[[], float] = time.monotonic
+        self,
+        driver: Driver,
+        rest_speed: Array,
+        probation: float,
+        now: Callable[[], float] = time.monotonic,
+        verdict_timeout: float = math.inf,
     ) -> None:
         self.driver = driver
         self.retired: deque[Driver] = deque()
         self.news: deque[News] = deque()
         self._rest_speed = rest_speed
-        self._probation, self._now = probation, now
+        self._probation, self._verdict_timeout, self._now = probation, verdict_timeout, now
         self._verdict: tuple[bool, str] | None = None
         self._next: Driver | None = None
         self._former: Driver | None = None
@@ -129,9 +135,10 @@ class HotSwap:
         if self._former is not None:
             self.retired.append(self._former)
         self.driver, self._former, self._next, self._verdict = following, driver, None, None
-        self._until = self._now() + self._probation
+        probation = self._verdict_timeout if following.candidate else self._probation
+        self._until = self._now() + probation
         following.controller.begin()
-        text = f"policy '{following.source}' drives, on probation for {self._probation:g} s"
+        text = f"policy '{following.source}' drives, on probation for {probation:g} s"
         self.news.append(News("drives", following, text))
         return True
 

@@ -35,6 +35,7 @@ ONLINE_PARAMETERS = (
     Parameter("online", False, "Explore, publish every tick on ~/ticks, take a learner's policies; needs `record`."),
     Parameter("exploration.share", 0.05, "Largest noise of a joint, as a share of its effort limit.", 0.001, 0.5),
     Parameter("exploration.correlation_time", 0.15, "How long the noise remembers itself, s.", 0.01, 10.0),
+    Parameter("verdict_timeout", 120.0, "A learner's policy that nobody has judged by then goes back, s.", 1.0, 3600.0),
     Parameter("takeover_timeout", 0.1, "A takeover ends when its messages stop for so long, s.", 0.01, 5.0),
     Parameter(
         "reset.home", "", "Joint positions of ~/reset, rad, as in 0,-0.8,0; empty = where the robot stood at the start."

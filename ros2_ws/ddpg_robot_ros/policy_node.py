@@ -154,7 +154,7 @@ class PolicyNode(LifecycleNode):
         driver = self._drivers.driver(source, policy, controller, self._state, self._command)
         rest_speed = value(self, "swap_speed") * np.array([joint.velocity_limit for joint in robot.joints])
         self._loop = self.loop_type(
-            HotSwap(driver, rest_speed, value(self, "swap_probation"), now),
+            HotSwap(driver, rest_speed, value(self, "swap_probation"), now, value(self, "verdict_timeout")),
             robot,
             self._state,
             self._command,

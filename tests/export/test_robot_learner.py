@@ -217,6 +217,54 @@ def test_a_learner_that_died_before_its_first_checkpoint_learns_from_all_that_wa
     assert again.learner.received == learner.learner.received > 100
 
 
+def test_a_learner_that_is_started_again_knows_what_it_sent_and_what_was_kept_since_its_last_checkpoint(
+    run: Path, policy: Path, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", tmp_path / "sent.onnx"
+    learner, robot = make(run, policy, out, return_margin=1e6), Robot(policy)
+    learner.save()
+    path.write_bytes(sent_candidate(learner, robot).data)
+    learner = make(run, policy, out, return_margin=1e6)  # it died when that was on its way
+    assert learner.status()["candidate"].endswith("v000001")
+    robot.drive(path)
+    feed(learner, robot, 1)
+    robot.drive(policy)
+    feed(learner, robot, 1)
+    assert [row.event for row in learner.store.events()] == ["sent", "back"]
+
+    path.write_bytes(sent_candidate(learner, robot).data)
+    robot.drive(path)
+    feed(learner, robot, 4)
+    assert learner.verdict().keep
+    learner = make(run, policy, out, return_margin=1e6)  # it died when that was kept, and no checkpoint says so
+    feed(learner, robot, 10)
+    learner.work(0.5)
+    learner.candidate()
+    assert learner.store.last(learner.id) == 3  # whether it passed the gate or not
+
+
+def test_ticks_that_another_recording_has_are_not_lost(run: Path, policy: Path, tmp_path: Path) -> None:
+    learner, robot = make(run, policy, tmp_path / "out"), Robot(policy)
+    blocks = [robot.episodes(1) for _ in range(5)]
+    for name, rows in (("first", blocks[0]), ("second", blocks[1]), ("first", blocks[2][3:]), ("first", blocks[4])):
+        learner.add(name, robot.weights, rows)
+    assert learner.status()["ticks: lost"] == 3 + len(blocks[3])
+
+
+def test_a_recording_that_goes_on_after_a_thousand_others_is_learnt_from_where_it_was_left(
+    run: Path, policy: Path, tmp_path: Path
+) -> None:
+    learner, robot = make(run, policy, tmp_path / "out"), Robot(policy, tmp_path / "record")
+    rows = robot.episodes(1)
+    learner.add(robot.recorder.path.stem, robot.weights, rows)
+    for number in range(1000):
+        learner.add(f"3000-{number:04}", robot.weights, rows[:1])
+    learner.save()
+    missed = robot.episodes(1)
+    robot.recorder.close()
+    assert make(run, policy, tmp_path / "out").recover(tmp_path / "record") == len(missed)
+
+
 def test_updates_and_ticks_are_kept_though_no_transition_is_new(run: Path, policy: Path, tmp_path: Path) -> None:
     learner, robot = make(run, policy, tmp_path / "out"), Robot(policy, tmp_path / "record")
     name = robot.recorder.path.stem

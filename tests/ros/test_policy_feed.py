@@ -115,7 +115,7 @@ class Pupil(Swapped):
 def pupil(start, manifest, files: tuple[Path, Path], tmp_path: Path) -> Iterator[Pupil]:
     with Pupil(manifest, tmp_path) as one:
         parameters = {"policy": str(files[0]), "autostart": True, "online": True, "record": str(tmp_path), **PATIENT}
-        one.parameters = {**parameters, "exploration.share": 0.001, "swap_probation": 8.0}
+        one.parameters = {**parameters, "exploration.share": 0.001, "verdict_timeout": 8.0}
         one.node_process = start("policy_node", **one.parameters)
         one.puts_in_control(TARGET)
         assert one.driven_by(OLD_MARK)

@@ -57,7 +57,7 @@ class OnlineTrial:
     """Exploration."""
     correlation_time: float = 0.15
     """Exploration, s."""
-    probation: float = 120.0
+    verdict_timeout: float = 120.0
     """s of robot time."""
 
 
@@ -84,7 +84,7 @@ def run_online(
     record = trial.out / "record"
     use_own_domain()
     rate = 1 / manifest.control.loop_period
-    parameters: dict[str, Any] = {"lockstep": True, "swap_probation": trial.probation, "stall_periods": 1000.0}
+    parameters: dict[str, Any] = {"lockstep": True, "verdict_timeout": trial.verdict_timeout, "stall_periods": 1000.0}
     if manifest.robot.floating_base:
         # While torque grows softly, weak legs under a load sink further than a fall, whatever the policy says.
         parameters["safety.soft_start"] = 0.0
