@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Inherited by every process that a test starts: this checkout, and the tests' own modules.
-os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / room) for room in ("", "sim", "export", "ros2_ws", "tests"))
+# Inherited by every process that a test starts: this checkout, the tests' own modules, and what a sourced ROS has on the path.
+ROOMS = [str(ROOT / room) for room in ("", "sim", "export", "ros2_ws", "tests")]
+os.environ["PYTHONPATH"] = os.pathsep.join([*ROOMS, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if importlib.util.find_spec("mujoco"):
     from ddpg_robot_sim.render import prefer_offscreen

@@ -49,11 +49,12 @@ def by_name(mutants: list[dict[str, Any]]) -> dict[str, Counter[str]]:
 
 def run_child(kind: str, first: int, count: int, folder: Path) -> list[dict[str, Any]]:
     """The lines of one child, which must come to its end."""
-    rooms = os.pathsep.join(str(ROOT / room) for room in ("", "sim", "export", "ros2_ws", "tests"))
+    rooms = [str(ROOT / room) for room in ("", "sim", "export", "ros2_ws", "tests")]
+    path = os.pathsep.join([*rooms, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "fuzz.child", kind, str(first), str(count)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": rooms, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=CHUNK_TIMEOUT_S,
