@@ -135,7 +135,14 @@ class RobotLearner:
     # What the robot did
 
     def add(self, session: str, weights: str, rows: NDArray[Any], recorded: bool = False) -> None:
-        """Takes ticks, as they come, or as a file has them."""
+        """Takes ticks.
+
+        Args:
+            session: recording that they are of.
+            weights: hash of the policy that drove.
+            rows: ticks ``(k,)``, in the order in which they came.
+            recorded: they are read from a file, where ticks of other policies lie in between.
+        """
         maker = self._makers.get(session)
         if maker is None:
             maker = self._makers[session] = TransitionMaker(self.manifest.interface, self.layout, self._ticks)
