@@ -14,6 +14,8 @@ from tyro.conf import Positional, arg
 
 from ddpg_robot.cli.arguments import Flag, OutDir, PolicyName, RunPath
 from ddpg_robot.cli.sources import import_tasks, need, policy_path
+from ddpg_robot.errors import ConfigError, mismatch
+from ddpg_robot.policy import read_manifest
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,12 @@ class Learner:
     """How far it stands back behind other processes, 0 to 19: the robot's loop may be on the same machine."""
 
     def command_line(self, namespace: str) -> tuple[str, ...]:
-        """The same learner in a process of its own, behind the interpreter's name."""
+        """The same learner in a process of its own, behind the interpreter's name.
+
+        Raises:
+            ConfigError: the policy is for another robot than the run's.
+        """
+        self._require_same_robot()  # before anything moves
         rate = () if self.rate is None else ("--rate", str(self.rate))
         recordings = () if self.recordings is None else ("--recordings", str(self.recordings))
         out = ("--out", str(self.out), "--reward", self.reward)
@@ -76,6 +83,7 @@ class Learner:
         from ddpg_robot_ros.learner_node import run_learner
         from ddpg_robot_ros.processes import ros_arguments
 
+        self._require_same_robot()
         os.nice(self.nice)
         torch.set_num_threads(self.threads)
         torch.set_flush_denormal(True)
@@ -92,6 +100,18 @@ class Learner:
         arguments = ["learner_node", *ros_arguments(namespace=self.namespace)]
         code: int = run_learner(learner, self.save_every, self.recordings, arguments)
         return code
+
+    def _require_same_robot(self) -> None:
+        from ddpg_robot.learn.rundir import RunDirectory
+
+        interface = RunDirectory(self.run).task()["interface"]
+        if interface is None:
+            return  # the learner compares what their actors do
+        found = [joint.name for joint in read_manifest(policy_path(self.policy)).robot.joints]
+        own = [joint["name"] for joint in interface["robot"]["joints"]]
+        if found != own:
+            expected = f"those of run '{self.run}', {own}"
+            raise ConfigError(mismatch(f"joints of policy '{self.policy}'", found, expected))
 
 
 @dataclass(frozen=True)
@@ -127,7 +147,6 @@ def task_reward(run: Path, required: bool) -> Callable[[Any], Any] | None:
     """
     import gymnasium
 
-    from ddpg_robot.errors import ConfigError, mismatch
     from ddpg_robot.learn.rundir import RunDirectory
 
     import_tasks()

@@ -69,6 +69,19 @@ def test_two_benchmarks_do_not_share_a_directory(tmp_path: Path) -> None:
         pass
 
 
+def test_a_policy_of_another_robot_is_refused_before_anything_moves(refused, tmp_path: Path) -> None:
+    pytest.importorskip("rclpy")
+    pytest.importorskip("mcap")
+    from ddpg_robot.learn.config import TrainConfig
+    from ddpg_robot.learn.rundir import RunDirectory
+    from ddpg_robot.learn.tasks import open_task
+
+    with open_task("ddpg_robot/ArmReach-v0", {}) as task:
+        RunDirectory.prepare(TrainConfig("ddpg_robot/ArmReach-v0", out=tmp_path / "run"), task.describe())
+    for words in (("learner", "run", "quadruped_walk_pd"), ("deploy", "quadruped_walk_pd", "--online", "run")):
+        assert "expected those of run 'run', ['joint1', 'joint2'" in refused(*words)
+
+
 def test_a_trial_says_how_far_it_is(capsys, monkeypatch) -> None:
     from ddpg_robot.cli.online_benchmark import _Progress
 
