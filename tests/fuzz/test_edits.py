@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fuzz.child import complaint
 from fuzz.trials import COUNT
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 
@@ -57,6 +57,7 @@ def test_an_edited_policy_file_is_refused_in_one_line_or_right(script: list[tupl
 
 
 @OFTEN
+@example(kind=3, script=[("repeat", 166, b"\x85"), ("flip", 112607, b"\x00")])  # a name with a zero within its length
 @given(kind=st.integers(0, 7), script=SCRIPT)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numbers that overflow: the control loop silences them too
 def test_an_edited_message_is_refused_in_one_line_or_right(kind: int, script: list[tuple[str, int, bytes]]) -> None:

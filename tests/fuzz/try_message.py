@@ -53,7 +53,10 @@ class Cdr:
     def text(self) -> str:
         size = self.number("I")
         self._at += size
-        return self._raw[self._at - size : self._at].removesuffix(b"\0").decode(errors="replace")
+        data, _, _ = self._raw[self._at - size : self._at].partition(
+            b"\0"
+        )  # it ends where C's strings end, as rclpy's do
+        return data.decode(errors="replace")
 
     def doubles(self, n: int | None = None) -> list[float]:
         return [self.number("d") for _ in range(self.number("I") if n is None else n)]
