@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ddpg_robot.learn.native import native
+
 
 class Adam:
     """``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``, ``x <- x - lr m^ / (sqrt(v^) + eps)``.
@@ -31,18 +33,24 @@ class Adam:
         self._mean = torch.zeros_like(parameter)
         self._square = torch.zeros_like(parameter)
         self._root = torch.zeros_like(parameter)
+        self._native = native()
 
     def step(self) -> None:
         """One step along the gradient."""
         self._steps += 1
         if self._weight_decay:
             self._gradient.add_(self._parameter, alpha=self._weight_decay)
-        self._mean.lerp_(self._gradient, 1.0 - self.BETA1)
-        self._square.mul_(self.BETA2).addcmul_(self._gradient, self._gradient, value=1.0 - self.BETA2)
         # Both bias corrections are moved into the scalars.
         root_correction = math.sqrt(1.0 - self.BETA2**self._steps)
-        torch.sqrt(self._square, out=self._root).add_(self.EPS * root_correction)
         step_size = self.lr * root_correction / (1.0 - self.BETA1**self._steps)
+        if self._native is not None:
+            vectors = (self._parameter, self._gradient, self._mean, self._square)
+            rates = (self.BETA1, self.BETA2, step_size, self.EPS * root_correction)
+            self._native.adam(*vectors, *rates)
+            return
+        self._mean.lerp_(self._gradient, 1.0 - self.BETA1)
+        self._square.mul_(self.BETA2).addcmul_(self._gradient, self._gradient, value=1.0 - self.BETA2)
+        torch.sqrt(self._square, out=self._root).add_(self.EPS * root_correction)
         self._parameter.addcdiv_(self._mean, self._root, value=-step_size)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -6,16 +6,23 @@ stacks, so their chain rule is a loop; tests compare it with autograd.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ddpg_robot.learn.native import NativeBackprop, native, suits
+
 aten = torch.ops.aten
 
-WIDE = 96
-"""Layers of fewer inputs or outputs compute in float32 in any case: rounding would cost more time than it saves there."""
+
+def backprop(layers: nn.Sequential, batch_size: int, bfloat16: bool = False) -> Backprop | NativeBackprop:
+    """The fastest passes there are for these layers; `bfloat16` as of `NativeBackprop`, float32 with torch."""
+    library = native()
+    if library is not None and suits(layers, batch_size):
+        return NativeBackprop(layers, batch_size, bfloat16, library)
+    return Backprop(layers, batch_size)
 
 
 class Backprop:
@@ -28,41 +35,42 @@ class Backprop:
     Args:
         layers: the stack; parameters whose gradients are wanted have `grad` allocated.
         batch_size: rows of every input.
-        bfloat: gives the bfloat16 copy of a parameter; the products of wide layers are in bfloat16 then, all else stays
-            float32.
     """
 
-    def __init__(
-        self, layers: nn.Sequential, batch_size: int, bfloat: Callable[[nn.Parameter], Tensor] | None = None
-    ) -> None:
-        self._passes = [
-            _BfloatLinearPass(layer, batch_size, bfloat)
-            if bfloat and isinstance(layer, nn.Linear) and min(layer.in_features, layer.out_features) >= WIDE
-            else _PASSES[type(layer)](layer, batch_size)
-            for layer in layers
-        ]
+    def __init__(self, layers: nn.Sequential, batch_size: int) -> None:
+        self._passes = [_PASSES[type(layer)](layer, batch_size) for layer in layers]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output for the input x, shape (batch, inputs); remembers what `backward` needs."""
+    def refresh(self) -> None:
+        """Takes over the parameters as they are now: nothing to do where they are read in place."""
+
+    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Output for the input x, shape (batch, inputs), or x and what stands beside it; remembers what `backward` needs."""
+        if beside is not None:
+            x = torch.cat((x, beside), dim=1)
         for layer in self._passes:
             x = layer.forward(x)
         return x
 
-    def backward(self, gradient: Tensor, parameters: bool = True, inputs: bool = True) -> Tensor | None:
-        """Gradient of the loss with respect to the last `forward`'s input, shape (batch, inputs).
+    def backward(self, gradient: Tensor, parameters: bool = True, inputs: bool = True, first: int = 0) -> Tensor | None:
+        """Gradient of the loss with respect to the last `forward`'s input from column `first` on, (batch, inputs - first).
 
         Args:
             gradient: of the loss with respect to the output, shape (batch, outputs). May be overwritten.
             parameters: also write the parameters' gradients.
             inputs: False where the result is not wanted; then it is None.
+            first: column of the input at which the result begins.
         """
         for index in reversed(range(len(self._passes))):
             gradient = self._passes[index].backward(gradient, parameters, inputs or index > 0)
-        return gradient if inputs else None
+        return gradient[:, first:] if inputs else None
+
+    def row(self, x: np.ndarray) -> np.ndarray:
+        """Output, shape (outputs,), for one input, shape (inputs,); only where the batch is one row."""
+        return self.forward(torch.from_numpy(x[None]))[0].numpy()
 
 
 class _LinearPass:
-    """``y = x W^T + b``, in float32."""
+    """``y = x W^T + b``."""
 
     def __init__(self, layer: nn.Linear, batch_size: int) -> None:
         # Views, so they follow the parameters; looking them up in the module costs more than a small product.
@@ -81,33 +89,6 @@ class _LinearPass:
             torch.mm(gradient.t(), self._x, out=self._weight_gradient)
             torch.sum(gradient, 0, out=self._bias_gradient)
         return torch.mm(gradient, self._weight, out=self._input_gradient) if inputs else gradient
-
-
-class _BfloatLinearPass:
-    """``y = x W^T + b`` with the product in bfloat16, whose sums run in float32; all else is float32."""
-
-    def __init__(self, layer: nn.Linear, batch_size: int, bfloat: Callable[[nn.Parameter], Tensor]) -> None:
-        self._weight, self._bias = bfloat(layer.weight), layer.bias.detach()
-        self._weight_gradient, self._bias_gradient = layer.weight.grad, layer.bias.grad
-        self._transposed = self._weight.t()
-        inputs, outputs = ((batch_size, size) for size in (layer.in_features, layer.out_features))
-        self._x, self._input_product = (torch.empty(inputs, dtype=torch.bfloat16) for _ in range(2))
-        self._gradient, self._product = (torch.empty(outputs, dtype=torch.bfloat16) for _ in range(2))
-        self._weight_product = torch.empty_like(self._weight)
-        self._output, self._input_gradient = torch.empty(outputs), torch.empty(inputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        torch.mm(self._x.copy_(x), self._transposed, out=self._product)
-        return self._output.copy_(self._product).add_(self._bias)
-
-    def backward(self, gradient: Tensor, parameters: bool, inputs: bool) -> Tensor:
-        self._gradient.copy_(gradient)
-        if parameters:
-            self._weight_gradient.copy_(torch.mm(self._gradient.t(), self._x, out=self._weight_product))
-            torch.sum(gradient, 0, out=self._bias_gradient)
-        if not inputs:
-            return gradient
-        return self._input_gradient.copy_(torch.mm(self._gradient, self._weight, out=self._input_product))
 
 
 class _ReluPass:

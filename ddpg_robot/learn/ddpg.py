@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -12,10 +11,10 @@ from torch import Tensor
 
 from ddpg_robot.learn.adam import Adam
 from ddpg_robot.learn.config import DdpgConfig, annealed
+from ddpg_robot.learn.native import in_bfloat16
 from ddpg_robot.learn.networks import (
     Actor,
     ActorPass,
-    BfloatCopy,
     CriticPass,
     Critics,
     GreedyPolicy,
@@ -63,20 +62,13 @@ class Ddpg:
         self.target_critics = TargetNetwork(self.critics, critic_flat)
         self.actor_optimizer = Adam(*actor_flat, config.actor_lr)
         self.critic_optimizer = Adam(*critic_flat, config.critic_lr, config.critic_weight_decay)
-        self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16_units())
+        self.bfloat16 = in_bfloat16(config.precision)
         """Whether products are computed in bfloat16."""
-        networks = {
-            "actor": (self.actor, actor_flat),
-            "critics": (self.critics, critic_flat),
-            "target_actor": (self.target_actor.module, self.target_actor.flat),
-            "target_critics": (self.target_critics.module, self.target_critics.flat),
-        }
-        self._copies = {name: BfloatCopy(*network) for name, network in networks.items() if self.bfloat16}
-        copy, size = self._copies.get, config.batch_size
-        self._actor = ActorPass(self.actor, size, copy("actor"))
-        self._critics = [CriticPass(c, size, copy("critics")) for c in self.critics]
-        self._target_actor = ActorPass(self.target_actor.module, size, copy("target_actor"))
-        self._target_critics = [CriticPass(c, size, copy("target_critics")) for c in self.target_critics.module]
+        size = (config.batch_size, self.bfloat16)
+        self._actor = ActorPass(self.actor, *size)
+        self._critics = [CriticPass(critic, *size) for critic in self.critics]
+        self._target_actor = ActorPass(self.target_actor.module, *size)
+        self._target_critics = [CriticPass(critic, *size) for critic in self.target_critics.module]
         self._unit = 1.0
         self._teacher_weight = config.teacher_weight
         self.mu = GreedyPolicy(self.actor, self.normalizer)
@@ -85,6 +77,7 @@ class Ddpg:
         """The action of the actor that is evaluated, kept and exported."""
         self.generator = torch.Generator().manual_seed(seed)
         self._smoothing = torch.zeros(config.batch_size, action_size)
+        self._ascent = torch.full((config.batch_size, 1), -1.0 / config.batch_size)  # of -mean Q with respect to Q
 
     def explore(self, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """The actor's action with noise, in [-1, 1]."""
@@ -98,8 +91,8 @@ class Ddpg:
     def update(self, batch: Batch) -> Losses:
         """One update of the critic, and, every `actor_delay` times, of the actor; their targets follow."""
         config = self.config
-        observation = self.normalizer(batch.observation)
-        next_observation = self.normalizer(batch.next_observation)
+        observation = self.normalizer.normalize_batch(batch.observation)
+        next_observation = self.normalizer.normalize_batch(batch.next_observation)
         self._train_mode(True)
         self._follow_returns()
 
@@ -108,7 +101,7 @@ class Ddpg:
         y = batch.reward * self._unit + batch.discount * self._next_value(next_observation, next_action)
         critic_loss, q_mean = self._critic_gradient(observation, batch.action, y)
         self.critic_optimizer.step()
-        self._refresh("critics")
+        _refresh(*self._critics)
 
         # Actor: ascend mean Q(s, mu(s)) along the deterministic policy gradient, dQ/da dmu/dtheta.
         actor_loss = None
@@ -123,8 +116,8 @@ class Ddpg:
             # At first over the last tenth of all updates, or short trainings would keep the actor that they began with.
             count = 1 + self.updates // config.actor_delay
             self.averaged_actor.follow(max(config.actor_averaging, 10.0 / (10.0 + count)))
-            self._refresh("actor", "target_actor")
-        self._refresh("target_critics")
+            _refresh(self._actor, self._target_actor)
+        _refresh(*self._target_critics)
 
         self.updates += 1
         self._train_mode(False)
@@ -135,7 +128,7 @@ class Ddpg:
         loss, q_mean = 0.0, 0.0
         for critic in self._critics:
             q = critic.forward(observation, action)  # (batch, 1)
-            q_mean = q.mean().item()
+            q_mean = _mean(q)
             own_loss, gradient = squared_error(q, y, self.config.critic_expectile)
             critic.backward(gradient)
             loss += own_loss
@@ -146,13 +139,13 @@ class Ddpg:
         config, critic = self.config, self._critics[0]
         action = self._actor.forward(observation)
         q = critic.forward(observation, action)
-        action_gradient = critic.action_gradient(torch.full_like(q, -1.0 / q.numel()))
+        action_gradient = critic.action_gradient(self._ascent)
         if config.smoothness:  # of smoothness * mean |mu(s) - mu'(s')|^2, mu' held fixed
             action_gradient.add_(action - next_action, alpha=2.0 * config.smoothness / config.batch_size)
         if taught is not None and self._teacher_weight:  # of weight * mean |mu(s) - a|^2, a the teacher's action
             action_gradient.add_(action - taught, alpha=2.0 * self._teacher_weight / config.batch_size)
         self._actor.backward(action_gradient, self._saturation_gradient())
-        return -q.mean().item()
+        return -_mean(q)
 
     def actor_slope(self) -> float:
         """Mean slope ``1 - a^2`` of the actor's tanh over the last batch: near 0, no gradient comes through."""
@@ -193,7 +186,11 @@ class Ddpg:
         self.generator.set_state(state["agent.generator"])
         self.updates = int(state["agent.updates"])
         self._unit = float(state["agent.unit"])
-        self._refresh(*self._copies)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes over the networks' parameters as they are, after they were changed from outside."""
+        _refresh(self._actor, self._target_actor, *self._critics, *self._target_critics)
 
     def _next_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """``Q'(s', a')``: the smallest of the target critics' values, or of those and the critics' own; (batch, 1)."""
@@ -216,8 +213,9 @@ class Ddpg:
         if not self.updates:
             return  # what the critics say is still random: it needs no keeping
         for critic in (*self.critics, *self.target_critics.module):
-            critic.after[-1].weight.mul_(change)  # a narrow layer: its products are in float32, they use no copy
+            critic.after[-1].weight.mul_(change)
             critic.after[-1].bias.mul_(change)
+        _refresh(*self._critics, *self._target_critics)
 
     def _smooth(self, action: Tensor) -> Tensor:
         """Target policy smoothing (Fujimoto et al. 2018); the action itself where it is switched off."""
@@ -234,12 +232,6 @@ class Ddpg:
             return None
         u = self._actor.preactivation
         return (u - u.clamp(-1.0, 1.0)).mul_(2.0 * penalty / u.numel())
-
-    def _refresh(self, *names: str) -> None:
-        """Lets products in bfloat16 see the parameters of these networks as they are."""
-        for name in names:
-            if self._copies:
-                self._copies[name].refresh()
 
     def _train_mode(self, on: bool) -> None:
         """Only batch normalisation tells the modes apart."""
@@ -260,13 +252,9 @@ class Ddpg:
         ]
 
 
-def has_bfloat16_units() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware; others compute such products slower than those of float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+def _refresh(*passes: ActorPass | CriticPass) -> None:
+    for one in passes:
+        one.refresh()
 
 
 def squared_error(q: Tensor, y: Tensor, expectile: float) -> tuple[float, Tensor]:
@@ -274,6 +262,12 @@ def squared_error(q: Tensor, y: Tensor, expectile: float) -> tuple[float, Tensor
 
     ``w = 2 (1 - expectile)`` where q is above y, else ``2 expectile``: 1 for expectile 0.5, the mean squared error.
     """
-    error = q - y
-    weight = torch.where(error > 0.0, 2.0 * (1.0 - expectile), 2.0 * expectile)
-    return (weight * error.square()).mean().item(), weight.mul_(error).mul_(2.0 / len(q))
+    # In numpy: on so few numbers, torch's time goes by the call.
+    error = q.numpy() - y.numpy()
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks whether the loss is finite
+        weighted = np.where(error > 0.0, np.float32(2.0 * (1.0 - expectile)), np.float32(2.0 * expectile)) * error
+        return float((weighted * error).mean()), torch.from_numpy(weighted * np.float32(2.0 / len(error)))
+
+
+def _mean(q: Tensor) -> float:
+    return float(q.numpy().mean())

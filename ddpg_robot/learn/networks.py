@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpg_robot.learn.backprop import Backprop
+from ddpg_robot.learn.backprop import Backprop, backprop
 from ddpg_robot.learn.config import DdpgConfig
+from ddpg_robot.learn.native import STRIP, NativeBackprop, native, suits
 from ddpg_robot.learn.normalizer import Normalizer
 
 
@@ -66,10 +67,20 @@ class Critics(nn.ModuleList):
 
 
 class ActorPass:
-    """The actor's forward and backward pass on a fixed number of rows; products in bfloat16 where there is a copy."""
+    """The actor's forward and backward pass on a fixed number of rows.
 
-    def __init__(self, actor: Actor, batch_size: int, copy: BfloatCopy | None = None) -> None:
-        self._mlp = Backprop(actor.mlp, batch_size, copy and copy.of)
+    Args:
+        actor: the network.
+        batch_size: rows.
+        bfloat16: whether the products of wide layers are in bfloat16.
+    """
+
+    def __init__(self, actor: Actor, batch_size: int, bfloat16: bool) -> None:
+        self._mlp = backprop(actor.mlp, batch_size, bfloat16)
+
+    def refresh(self) -> None:
+        """Takes over the parameters as they are now; called after each change of them."""
+        self._mlp.refresh()
 
     def forward(self, observation: Tensor) -> Tensor:
         """Actions ``tanh(u)``, shape (batch, actions); the pre-activation u stays in `preactivation`."""
@@ -86,25 +97,32 @@ class ActorPass:
 
 
 class CriticPass:
-    """The critic's forward and backward passes on a fixed number of rows; products in bfloat16 where there is a copy."""
+    """The critic's forward and backward passes on a fixed number of rows; arguments as of `ActorPass`."""
 
-    def __init__(self, critic: Critic, batch_size: int, copy: BfloatCopy | None = None) -> None:
-        self._before = Backprop(critic.before, batch_size, copy and copy.of)
-        self._after = Backprop(critic.after, batch_size, copy and copy.of)
+    def __init__(self, critic: Critic, batch_size: int, bfloat16: bool) -> None:
+        self._before = backprop(critic.before, batch_size, bfloat16)
+        self._after = backprop(critic.after, batch_size, bfloat16)
+        self._has_before = len(critic.before) > 0
+
+    def refresh(self) -> None:
+        """Takes over the parameters as they are now; called after each change of them."""
+        self._before.refresh()
+        self._after.refresh()
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Values, shape (batch, 1)."""
         self._features = self._before.forward(observation)
-        return self._after.forward(torch.cat((self._features, action), dim=1))
+        return self._after.forward(self._features, action)
 
     def backward(self, value_gradient: Tensor) -> None:
         """Writes the parameters' gradients for the loss's gradient with respect to the values, shape (batch, 1)."""
-        gradient = self._after.backward(value_gradient)
-        self._before.backward(gradient[:, : self._features.shape[1]].contiguous(), inputs=False)
+        gradient = self._after.backward(value_gradient, inputs=self._has_before)
+        if gradient is not None:
+            self._before.backward(gradient[:, : self._features.shape[1]].contiguous(), inputs=False)
 
     def action_gradient(self, value_gradient: Tensor) -> Tensor:
         """The gradient with respect to the actions, shape (batch, actions); leaves the parameters' gradients alone."""
-        return self._after.backward(value_gradient, parameters=False)[:, self._features.shape[1] :]
+        return self._after.backward(value_gradient, parameters=False, first=self._features.shape[1])
 
 
 class GreedyPolicy:
@@ -112,15 +130,19 @@ class GreedyPolicy:
 
     def __init__(self, actor: Actor, normalizer: Normalizer) -> None:
         self._normalizer = normalizer
-        self._pass = ActorPass(actor, batch_size=1)
-        self._input = torch.zeros(1, len(normalizer.mean))
-        self._input_row = self._input.numpy()[0]
+        library = native()
+        self._mlp: Backprop | NativeBackprop
+        if library is not None and suits(actor.mlp, STRIP):
+            self._mlp = NativeBackprop(actor.mlp, STRIP, False, library)
+        else:
+            self._mlp = Backprop(actor.mlp, batch_size=1)
+        self._input = np.zeros(len(normalizer.mean), np.float32)
 
     @torch.inference_mode()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Action in [-1, 1], shape (actions,), float32, for a raw observation, shape (observations,)."""
-        self._input_row[:] = self._normalizer.normalize(observation)
-        return self._pass.forward(self._input)[0].numpy()
+        self._input[:] = self._normalizer.normalize(observation)
+        return np.tanh(self._mlp.row(self._input))
 
 
 def mlp(inputs: int, outputs: int, hidden: tuple[int, ...], layer_norm: bool = False) -> nn.Sequential:
@@ -177,28 +199,6 @@ def flatten_parameters(module: nn.Module) -> Flat:
     return flat
 
 
-class BfloatCopy:
-    """The parameters of a network in bfloat16, for products on processors that are faster at those.
-
-    Args:
-        module: a network.
-        flat: its parameters.
-    """
-
-    def __init__(self, module: nn.Module, flat: Flat) -> None:
-        self._source = flat.parameter
-        self._copy = flat.parameter.to(torch.bfloat16)
-        self._views = {p: self._copy[p.storage_offset() :][: p.numel()].view_as(p) for p in module.parameters()}
-
-    def of(self, parameter: nn.Parameter) -> Tensor:
-        """The copy of one parameter; a view that follows at each `refresh`."""
-        return self._views[parameter]
-
-    def refresh(self) -> None:
-        """Takes over the parameters as they are now."""
-        self._copy.copy_(self._source)
-
-
 class TargetNetwork:
     """A slowly following copy of a network: ``theta' <- tau theta + (1 - tau) theta'`` (Polyak averaging).
 
@@ -209,11 +209,15 @@ class TargetNetwork:
         self.module = copy.deepcopy(source).requires_grad_(False).eval()
         self.flat = flatten_parameters(self.module)
         self._source_parameter = source_flat.parameter
+        self._native = native()
         self._buffers = [b for b in self.module.buffers() if b.is_floating_point()]
         self._source_buffers = [b for b in source.buffers() if b.is_floating_point()]
 
     def follow(self, tau: float) -> None:
         """Moves by the fraction tau towards the source."""
-        self.flat.parameter.lerp_(self._source_parameter, tau)
+        if self._native is not None:
+            self._native.follow(self.flat.parameter, self._source_parameter, tau)
+        else:
+            self.flat.parameter.lerp_(self._source_parameter, tau)
         if self._buffers:
             torch._foreach_lerp_(self._buffers, self._source_buffers, tau)

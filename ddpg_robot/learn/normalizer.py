@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ddpg_robot.learn.native import native
+
 
 class Normalizer(nn.Module):
     """Maps observations to ``clip((observation - mean) * inverse_deviation, -10, 10)``.
@@ -46,6 +48,14 @@ class Normalizer(nn.Module):
             return observation
         normalized = (observation - self.mean) * self.inverse_deviation
         return normalized.clamp(-self.LIMIT, self.LIMIT)
+
+    def normalize_batch(self, observations: Tensor) -> Tensor:
+        """The same as `forward`, in one call; not for an export."""
+        library = native()
+        if library is None or not self.enabled:
+            return self(observations)
+        out = torch.empty(observations.shape)
+        return library.normalize(observations, self.mean, self.inverse_deviation, self.LIMIT, out)
 
     def normalize(self, observation: np.ndarray) -> np.ndarray:
         """The same as `forward` for one numpy observation, shape (size,), float32."""

@@ -12,6 +12,7 @@ from torch import nn
 from ddpg_robot.learn.config import DdpgConfig, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
 from ddpg_robot.learn.eager import EagerDdpg
+from ddpg_robot.learn.native import native
 from ddpg_robot.learn.networks import TargetNetwork, flatten_parameters
 from ddpg_robot.learn.normalizer import Returns
 from ddpg_robot.learn.replay import Batch, Replay
@@ -29,6 +30,17 @@ VARIANTS = {
     "taught": resolve_agent("ddpg", {**SMALL, "teacher_weight": 0.7}),
     "late action": resolve_agent("ddpg", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
 }
+
+
+@pytest.fixture(autouse=True, params=["native", "torch"])
+def implementation(request, monkeypatch):
+    """Every test with both ways to compute an update."""
+    if request.param == "torch":
+        monkeypatch.setenv("DDPG_ROBOT_NATIVE", "0")
+    native.cache_clear()
+    assert (native() is None) == (request.param == "torch")
+    yield request.param
+    native.cache_clear()
 
 
 def random_batch(agent: Ddpg, seed: int = 0) -> Batch:
@@ -112,6 +124,8 @@ def test_gradients_are_those_of_autograd(variant):
         torch.testing.assert_close(fast.state()[name], eager.state()[name], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.skipif(not getattr(native(), "has_bfloat16", False), reason="no cc that multiplies in bfloat16 here")
+@pytest.mark.parametrize("implementation", ["native"], indirect=True)
 @pytest.mark.parametrize("preset", ["ddpg", "max"])
 def test_updates_in_bfloat16_are_those_in_float32_within_its_rounding(preset):
     wide = {"actor_hidden": (128, 96), "critic_hidden": (128, 96), "batch_size": 32, "replay_capacity": 100}
@@ -130,6 +144,8 @@ def test_updates_in_bfloat16_are_those_in_float32_within_its_rounding(preset):
         assert 0 < (exact - rounded).norm() < 0.05 * exact.norm()
 
 
+@pytest.mark.skipif(not getattr(native(), "has_bfloat16", False), reason="no cc that multiplies in bfloat16 here")
+@pytest.mark.parametrize("implementation", ["native"], indirect=True)
 def test_after_a_restore_products_in_bfloat16_use_the_restored_parameters():
     config = resolve_agent(
         "ddpg", {"actor_hidden": (96, 96), "critic_hidden": (96, 96), "batch_size": 32, "precision": "bfloat16"}
