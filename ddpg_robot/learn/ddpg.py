@@ -230,8 +230,10 @@ class Ddpg:
         penalty = self.config.saturation_penalty
         if not penalty:
             return None
-        u = self._actor.preactivation
-        return (u - u.clamp(-1.0, 1.0)).mul_(2.0 * penalty / u.numel())
+        u = self._actor.preactivation.numpy()
+        excess = u - np.clip(u, -1.0, 1.0)
+        excess *= 2.0 * penalty / u.size
+        return torch.from_numpy(excess)
 
     def _train_mode(self, on: bool) -> None:
         """Only batch normalisation tells the modes apart."""

@@ -237,33 +237,31 @@ static vector piece(const float *x, int64_t rows, int64_t columns, int64_t i, in
   return v;
 }
 
-static void pack(Pass *p) {
+// 16 rows of the weights, from row i on, into both kinds of panels.
+static void pack(const Pass *p, int64_t i) {
   const Layer *l = &p->layer;
   const float *w = l->weight;
   const int64_t step = l->bfloat16 ? 2 : 1; // rows of a matrix that one row of its panels holds
-  for (int64_t i = 0; i < p->out; i += PANEL)
-    for (int64_t j = 0; j < p->in; j += PANEL * step) {
-      words block[PANEL]; // rows i to i + 15 of the weights, a word of `step` columns each
-      for EACH (r, PANEL) {
-        vector first = piece(w, l->outputs, l->inputs, i + r, j);
-        if (l->bfloat16) {
-          vector second = piece(w, l->outputs, l->inputs, i + r, j + PANEL);
-          bfloat both[2 * PANEL];
-          round_row(PANEL, (float *)&first, both), round_row(PANEL, (float *)&second, both + PANEL);
-          memcpy(&block[r], both, sizeof both);
-        } else
-          block[r] = (words)first;
-      }
-      transpose(block);
-      memcpy((uint32_t *)p->forward + (i * p->in + j * PANEL) / step, block, sizeof block);
+  for (int64_t j = 0; j < p->in; j += PANEL * step) {
+    words block[PANEL]; // a word of `step` columns each
+    for EACH (r, PANEL) {
+      vector first = piece(w, l->outputs, l->inputs, i + r, j);
+      if (l->bfloat16) {
+        vector both[2] = {first, piece(w, l->outputs, l->inputs, i + r, j + PANEL)};
+        round_row(2 * PANEL, (float *)both, (bfloat *)&block[r]);
+      } else
+        block[r] = (words)first;
     }
+    transpose(block);
+    memcpy((uint32_t *)p->forward + (i * p->in + j * PANEL) / step, block, sizeof block);
+  }
   if (!p->backward) return;
   for (int64_t j = 0; j < p->in; j += PANEL)
-    for (int64_t i = 0; i < p->out; i += step) {
-      vector first = piece(w, l->outputs, l->inputs, i, j);
+    for (int64_t r = i; r < i + PANEL; r += step) {
+      vector first = piece(w, l->outputs, l->inputs, r, j);
       words row = (words)first;
-      if (l->bfloat16) row = pairs(first, piece(w, l->outputs, l->inputs, i + 1, j));
-      *(words *)((uint32_t *)p->backward + (j * p->out + i * PANEL) / step) = row;
+      if (l->bfloat16) row = pairs(first, piece(w, l->outputs, l->inputs, r + 1, j));
+      *(words *)((uint32_t *)p->backward + (j * p->out + r * PANEL) / step) = row;
     }
 }
 
@@ -331,8 +329,12 @@ Stack *stack_new(const Layer *layers, int64_t count, int64_t batch, int64_t thre
 
 // Takes over the weights as they are now.
 void stack_refresh(Stack *s) {
-#pragma omp parallel for num_threads(s->threads) if (s->threads > 1)
-  for EACH (i, s->count) pack(&s->pass[i]);
+#pragma omp parallel num_threads(s->threads) if (s->threads > 1)
+  for EACH (k, s->count) {
+    const Pass *p = &s->pass[k];
+#pragma omp for nowait
+    for (int64_t i = 0; i < p->out; i += PANEL) pack(p, i);
+  }
 }
 
 static void store_row(const Pass *p, int64_t row, const float *x, int64_t n) {

@@ -85,15 +85,16 @@ class ActorPass:
     def forward(self, observation: Tensor) -> Tensor:
         """Actions ``tanh(u)``, shape (batch, actions); the pre-activation u stays in `preactivation`."""
         self.preactivation = self._mlp.forward(observation)
-        self.action = torch.tanh(self.preactivation)
+        self.action = torch.from_numpy(np.tanh(self.preactivation.numpy()))
         return self.action
 
     def backward(self, action_gradient: Tensor, preactivation_gradient: Tensor | None = None) -> None:
         """Writes the parameters' gradients for the loss's gradient with respect to action (and pre-activation)."""
-        gradient = action_gradient * (1.0 - self.action.square())  # d tanh(u) / du = 1 - tanh(u)^2
+        action = self.action.numpy()  # on so few numbers, torch's time goes by the call
+        gradient = action_gradient.numpy() * (1.0 - action * action)  # d tanh(u) / du = 1 - tanh(u)^2
         if preactivation_gradient is not None:
-            gradient += preactivation_gradient
-        self._mlp.backward(gradient, inputs=False)
+            gradient += preactivation_gradient.numpy()
+        self._mlp.backward(torch.from_numpy(gradient), inputs=False)
 
 
 class CriticPass:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import time
 from collections import deque
@@ -55,6 +56,8 @@ def train(config: TrainConfig) -> Path:
             stack.enter_context(open_task(config.task, config.task_kwargs)) for _ in range(config.envs + 1)
         )
         agent_config = config.agent_settings(task.agent_settings)
+        gc.freeze()  # collections need not look through all that torch brought along, again and again
+        stack.callback(gc.unfreeze)
         agent = make_agent(config.algorithm, task.observation_size, task.action_size, agent_config, config.seed)
         run = RunDirectory.prepare(config, task.describe())
         stack.enter_context(locked(run.path))
