@@ -491,7 +491,9 @@ void stack_backward(Stack *s, const float *gradient, float *input_gradient, int6
     const int thread = omp_get_thread_num();
     float *strip = s->strips + thread * 2 * STRIP * s->widest, *next = strip + STRIP * s->widest;
     bfloat *short_strip = s->short_strips + thread * STRIP * s->widest;
-    for EACH (i, s->count) memset(s->pass[i].sums + thread * s->pass[i].each, 0, 4 * s->pass[i].each);
+#pragma omp for
+    for EACH (t, s->threads) // those of threads that OpenMP may not give us, too
+      for EACH (i, s->count) memset(s->pass[i].sums + t * s->pass[i].each, 0, 4 * s->pass[i].each);
 #pragma omp for
     for (int64_t row = 0; row < s->batch; row += STRIP) {
       float *d = strip, *other = next;
