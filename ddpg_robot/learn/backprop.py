@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpg_robot.learn.native import NativeBackprop, native, suits
+from ddpg_robot.learn.native import STRIP, NativeBackprop, native, suits
 
 aten = torch.ops.aten
 
@@ -23,6 +23,14 @@ def backprop(layers: nn.Sequential, batch_size: int, bfloat16: bool = False) -> 
     if library is not None and suits(layers, batch_size):
         return NativeBackprop(layers, batch_size, bfloat16, library)
     return Backprop(layers, batch_size)
+
+
+def row_pass(layers: nn.Sequential) -> Backprop | NativeBackprop:
+    """Passes for `row` alone, which reads the parameters where they are."""
+    library = native()
+    if library is not None and suits(layers, STRIP):
+        return NativeBackprop(layers, STRIP, False, library)
+    return Backprop(layers, batch_size=1)
 
 
 class Backprop:

@@ -83,8 +83,8 @@ class DdpgConfig:
     (van Hasselt et al. 2016, arXiv 1602.07714); 0: in the task's own."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the products in an update; parameters and their gradients are float32 in any case. `auto`: bfloat16 where the
-    processor has instructions for it (AVX-512 BF16, AMX), which take half the time or less."""
+    """Of the products in an update; parameters and their gradients are float32 in any case. `auto`: bfloat16 where there
+    is a C compiler and the processor has instructions for it (AMX, AVX-512 BF16)."""
 
     # Optimisers
     actor_lr: float = 5e-4

@@ -537,16 +537,15 @@ void stack_backward(Stack *s, const float *gradient, float *input_gradient, int6
   }
 }
 
-// y for a single x, (inputs), by the parameters as they are: the stack's latest refresh does not matter.
+// y for a single x, (inputs), by the parameters as they are: the stack's latest refresh does not matter. Overwrites what
+// `stack_backward` needs of the batch's first row.
 void stack_row(const Stack *s, const float *x, float *y) {
   float rows[2][s->widest];
   for EACH (i, s->count) {
     const Layer *l = &s->pass[i].layer;
     float *to = i + 1 < s->count ? rows[i % 2] : y;
-    for EACH (j, l->outputs) {
-      float sum = dot(l->inputs, x, l->weight + j * l->inputs) + l->bias[j];
-      to[j] = l->hidden && sum < 0 ? 0 : sum;
-    }
+    for EACH (j, l->outputs) to[j] = dot(l->inputs, x, l->weight + j * l->inputs);
+    activate(&s->pass[i], 0, to);
     x = to;
   }
 }

@@ -158,7 +158,10 @@ class NativeBackprop:
         return result
 
     def row(self, x: np.ndarray) -> np.ndarray:
-        """Output, shape (outputs,), for one input, shape (inputs,), both contiguous float32; needs no `refresh`."""
+        """Output, shape (outputs,), for one input, shape (inputs,), both contiguous float32; needs no `refresh`.
+
+        Not between a `forward` and its `backward`.
+        """
         self._library.stack_row(self._stack, x.ctypes.data, self._row.ctypes.data)
         return self._row
 
@@ -195,6 +198,8 @@ def _stages(layers: nn.Sequential) -> list[Stage] | None:
         relu = bool(waiting) and isinstance(waiting[0], nn.ReLU) and bool(waiting.pop(0))
         if not isinstance(linear, nn.Linear) or (norm and (norm.eps != 1e-5 or not relu)):
             return None
+        if relu and not norm and not waiting:
+            return None  # where the ReLU passes is read off the next layer's input
         found.append((linear, norm, relu))
     return found
 

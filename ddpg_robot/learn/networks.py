@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpg_robot.learn.backprop import Backprop, backprop
+from ddpg_robot.learn.backprop import backprop, row_pass
 from ddpg_robot.learn.config import DdpgConfig
-from ddpg_robot.learn.native import STRIP, NativeBackprop, native, suits
+from ddpg_robot.learn.native import native
 from ddpg_robot.learn.normalizer import Normalizer
 
 
@@ -131,12 +131,7 @@ class GreedyPolicy:
 
     def __init__(self, actor: Actor, normalizer: Normalizer) -> None:
         self._normalizer = normalizer
-        library = native()
-        self._mlp: Backprop | NativeBackprop
-        if library is not None and suits(actor.mlp, STRIP):
-            self._mlp = NativeBackprop(actor.mlp, STRIP, False, library)
-        else:
-            self._mlp = Backprop(actor.mlp, batch_size=1)
+        self._mlp = row_pass(actor.mlp)
         self._input = np.zeros(len(normalizer.mean), np.float32)
 
     @torch.inference_mode()

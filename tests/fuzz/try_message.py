@@ -53,10 +53,8 @@ class Cdr:
     def text(self) -> str:
         size = self.number("I")
         self._at += size
-        data, _, _ = self._raw[self._at - size : self._at].partition(
-            b"\0"
-        )  # it ends where C's strings end, as rclpy's do
-        return data.decode(errors="replace")
+        data = self._raw[self._at - size : self._at]
+        return data.split(b"\0")[0].decode(errors="replace")  # it ends where C's strings end, as rclpy's do
 
     def doubles(self, n: int | None = None) -> list[float]:
         return [self.number("d") for _ in range(self.number("I") if n is None else n)]

@@ -28,6 +28,9 @@ VARIANTS = {
     "smooth": resolve_agent("ddpg", {**SMALL, "smoothness": 0.3}),
     "plain twins": resolve_agent("max", {**SMALL, "critic_expectile": 0.5}),
     "taught": resolve_agent("ddpg", {**SMALL, "teacher_weight": 0.7}),
+    "late action, no layer norm": resolve_agent(
+        "ddpg", {**SMALL, "critic_action_layer": 1, "critic_layer_norm": False}
+    ),
     "late action": resolve_agent("ddpg", {**SMALL, "critic_action_layer": 1, "critic_weight_decay": 0.01}),
 }
 

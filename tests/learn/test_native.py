@@ -19,7 +19,7 @@ from ddpg_robot.learn.adam import Adam
 from ddpg_robot.learn.backprop import Backprop, backprop
 from ddpg_robot.learn.config import resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
-from ddpg_robot.learn.native import SOURCE, NativeBackprop, native, suits
+from ddpg_robot.learn.native import NativeBackprop, native, suits
 from ddpg_robot.learn.networks import TargetNetwork, flatten_parameters
 from ddpg_robot.learn.normalizer import Normalizer
 
@@ -122,9 +122,10 @@ def test_inputs_beside_each_other_and_gradients_from_a_column_on():
     assert all(torch.equal(*pair) for pair in zip(before, gradients(layers), strict=True))
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @torch.inference_mode()
-def test_parameters_are_taken_over_at_each_refresh_and_read_directly_for_a_row():
-    layers = stack(4, (100, 100), 2, False)
+def test_parameters_are_taken_over_at_each_refresh_and_read_directly_for_a_row(layer_norm):
+    layers = stack(4, (100, 100), 2, layer_norm)
     x = torch.randn(32, 4)
     passes = NativeBackprop(layers, 32, False, need_native())
     for parameter in layers.parameters():
@@ -158,6 +159,7 @@ def test_what_it_cannot_compute_is_left_to_torch():
     assert not suits(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), 32)
     assert not suits(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4)), 32)
     assert not suits(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), 32)
+    assert not suits(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), 32)
     assert not suits(nn.Sequential(nn.Linear(3, 4)), 33)
     assert isinstance(backprop(stack(3, (4,), 1, True), 33), Backprop)
 
@@ -255,4 +257,3 @@ def test_builds_for_smaller_processors_compute_the_same(instructions, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert compiled(tmp_path / "cache")
-    assert SOURCE.is_file()
