@@ -56,7 +56,7 @@ class DdpgConfig:
     actor_averaging: float = 3e-4
     """Polyak coefficient of the average of the actor that is evaluated, kept and exported: over its last 1/this updates, or
     the last tenth of all where that is less; 1: the actor as it is."""
-    batch_size: int = 128
+    batch_size: int = 256
     """Transitions per update."""
     replay_capacity: int = 1_000_000
     """Transitions kept; the oldest are overwritten."""
