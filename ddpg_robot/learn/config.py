@@ -43,6 +43,9 @@ class DdpgConfig:
     """The actor's last layer starts uniform within plus and minus this; None: within 1/sqrt(fan-in)."""
     critic_final_init: float | None = None
     """The critic's last layer starts uniform within plus and minus this; None: within 1/sqrt(fan-in)."""
+    embedding: int = 0
+    """Units of the embeddings of a state and of a state with an action that actor and critics see beside them, and that learn
+    by foretelling the next state's embedding (Fujimoto et al. 2023, arXiv 2306.02451); 0: none."""
     normalize_observations: bool = True
     """Subtract the running mean and divide by the running deviation of observations. Frozen into the export."""
 
@@ -91,8 +94,10 @@ class DdpgConfig:
     """Adam's step size for the actor."""
     critic_lr: float = 1e-3
     """Adam's step size for the critic."""
+    embedding_lr: float = 3e-4
+    """Adam's step size for the embeddings."""
     lr_final_fraction: float = 0.3
-    """Both step sizes fall geometrically over training to this fraction of themselves."""
+    """All step sizes fall geometrically over training to this fraction of themselves."""
     critic_weight_decay: float = 0.0
     """L2 weight decay of the critic."""
 
@@ -122,7 +127,7 @@ class DdpgConfig:
             "actor_delay",
             "actor_lr",
         )
-        for name in (*positive, "critic_lr", "critics"):
+        for name in (*positive, "critic_lr", "embedding_lr", "critics"):
             if not getattr(self, name) > 0:
                 raise ConfigError(mismatch(name, getattr(self, name), "a positive number"))
         fractions = ("gamma", "tau", "actor_averaging", "lr_final_fraction", "warmup_repeat_probability", "noise_theta")
@@ -131,6 +136,7 @@ class DdpgConfig:
                 raise ConfigError(mismatch(name, getattr(self, name), "a number from 0 to 1"))
         not_negative = ("target_noise", "target_noise_clip", "saturation_penalty", "smoothness", "critic_weight_decay")
         others = (
+            "embedding",
             "teacher_weight",
             "teacher_weight_final",
             "value_scale",
@@ -151,6 +157,8 @@ class DdpgConfig:
                 raise ConfigError(mismatch(name, getattr(self, name), "a known one", choices))
         if not 0 <= self.critic_action_layer < len(self.critic_hidden):
             raise ConfigError(mismatch("critic_action_layer", self.critic_action_layer, "an index into critic_hidden"))
+        if self.embedding and self.batch_norm:
+            raise ConfigError(mismatch("embedding", self.embedding, "0 with batch_norm"))
         if self.replay_capacity < self.batch_size:
             raise ConfigError(
                 mismatch("replay_capacity", self.replay_capacity, f"at least {self.batch_size}, one batch")
@@ -175,6 +183,7 @@ PRESETS: dict[str, DdpgConfig] = {
         batch_norm=True,
         actor_final_init=3e-3,
         critic_final_init=3e-3,
+        embedding=0,
         normalize_observations=False,
         gamma=0.99,
         n_step=1,
@@ -194,6 +203,7 @@ PRESETS: dict[str, DdpgConfig] = {
         precision="float32",
         actor_lr=1e-4,
         critic_lr=1e-3,
+        embedding_lr=0.0003,
         lr_final_fraction=1.0,
         critic_weight_decay=1e-2,
         warmup_steps=0,

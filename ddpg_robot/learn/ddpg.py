@@ -17,7 +17,9 @@ from ddpg_robot.learn.networks import (
     ActorPass,
     CriticPass,
     Critics,
+    EmbeddingPass,
     GreedyPolicy,
+    PairEmbedding,
     TargetNetwork,
     flatten_parameters,
 )
@@ -56,16 +58,21 @@ class Ddpg:
             torch.manual_seed(seed)
             self.actor = Actor(observation_size, action_size, config).eval()
             self.critics = Critics(observation_size, action_size, config).eval()
+            self.pair_embedding = PairEmbedding(action_size, config).eval()
         actor_flat, critic_flat = flatten_parameters(self.actor), flatten_parameters(self.critics)
-        self.target_actor = TargetNetwork(self.actor, actor_flat)
+        state_embedding, acting = actor_flat.split(self.actor.embedding)
+        self.target_actor = TargetNetwork(self.actor.mlp, acting)  # it sees the newest embedding
         self.averaged_actor = TargetNetwork(self.actor, actor_flat)
         self.target_critics = TargetNetwork(self.critics, critic_flat)
-        self.actor_optimizer = Adam(*actor_flat, config.actor_lr)
+        self.actor_optimizer = Adam(*acting, config.actor_lr)
+        self.state_embedding_optimizer = Adam(*state_embedding, config.embedding_lr)
+        self.pair_embedding_optimizer = Adam(*flatten_parameters(self.pair_embedding), config.embedding_lr)
         self.critic_optimizer = Adam(*critic_flat, config.critic_lr, config.critic_weight_decay)
         self.bfloat16 = in_bfloat16(config.precision)
         """Whether products are computed in bfloat16."""
         size = (config.batch_size, self.bfloat16)
-        self._actor = ActorPass(self.actor, *size)
+        self._embedding = EmbeddingPass(self.actor.embedding, self.pair_embedding, *size)
+        self._actor = ActorPass(self.actor.mlp, *size)
         self._critics = [CriticPass(critic, *size) for critic in self.critics]
         self._target_actor = ActorPass(self.target_actor.module, *size)
         self._target_critics = [CriticPass(critic, *size) for critic in self.target_critics.module]
@@ -96,18 +103,27 @@ class Ddpg:
         self._train_mode(True)
         self._follow_returns()
 
+        # Embeddings, where there are any: minimise mean (g(f(s), a) - f(s'))^2. Actor and critics see [s, f(s)], critics
+        # [g(f(s), a), a] in the place of a.
+        next_features, features, pair = self._embed(observation, batch.action, next_observation)
+
         # Critics: minimise L = mean w (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
-        next_action = self._target_actor.forward(next_observation)  # (batch, actions)
-        y = batch.reward * self._unit + batch.discount * self._next_value(next_observation, next_action)
-        critic_loss, q_mean = self._critic_gradient(observation, batch.action, y)
+        next_action = self._target_actor.forward(next_features)  # (batch, actions)
+        y = batch.reward * self._unit + batch.discount * self._next_value(next_features, next_action)
+        critic_loss, q_mean = self._critic_gradient(features, pair, y)
         self.critic_optimizer.step()
         _refresh(*self._critics)
 
         # Actor: ascend mean Q(s, mu(s)) along the deterministic policy gradient, dQ/da dmu/dtheta.
         actor_loss = None
         if self.updates % config.actor_delay == 0:
-            actor_loss = self._actor_gradient(observation, next_action, batch.teacher_action)
+            actor_loss = self._actor_gradient(features, next_action, batch.teacher_action)
             self.actor_optimizer.step()
+
+        if config.embedding:
+            self.state_embedding_optimizer.step()
+            self.pair_embedding_optimizer.step()
+            _refresh(self._embedding)
 
         # Targets: theta' <- tau theta + (1 - tau) theta'.
         self.target_critics.follow(config.tau)
@@ -123,29 +139,44 @@ class Ddpg:
         self._train_mode(False)
         return Losses(critic_loss, actor_loss, q_mean / self._unit)
 
-    def _critic_gradient(self, observation: Tensor, action: Tensor, y: Tensor) -> tuple[float, float]:
+    def _embed(self, observation: Tensor, action: Tensor, next_observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[s', f(s')]``, ``[s, f(s)]`` and ``[g(f(s), a), a]``; writes the gradients of the embeddings' loss."""
+        next_features = self._embedding.features(next_observation)
+        features = self._embedding.features(observation)
+        pair = self._embedding.pair(features, action)
+        if self.config.embedding:
+            self._embedding.backward(pair, next_features)
+        return next_features, features, pair
+
+    def _critic_gradient(self, features: Tensor, pair: Tensor, y: Tensor) -> tuple[float, float]:
         """Writes the gradient of all critics' losses for targets y, (batch, 1); returns the loss and the last's mean value."""
         loss, q_mean = 0.0, 0.0
         for critic in self._critics:
-            q = critic.forward(observation, action)  # (batch, 1)
+            q = critic.forward(features, pair)  # (batch, 1)
             q_mean = _mean(q)
             own_loss, gradient = squared_error(q, y, self.config.critic_expectile)
             critic.backward(gradient)
             loss += own_loss
         return loss, q_mean
 
-    def _actor_gradient(self, observation: Tensor, next_action: Tensor, taught: Tensor | None) -> float:
+    def _actor_gradient(self, features: Tensor, next_action: Tensor, taught: Tensor | None) -> float:
         """Writes the gradient of the actor's loss and returns ``-mean Q(s, mu(s))``; `next_action` is mu'(s')."""
         config, critic = self.config, self._critics[0]
-        action = self._actor.forward(observation)
-        q = critic.forward(observation, action)
-        action_gradient = critic.action_gradient(self._ascent)
+        action = self._actor.forward(features)
+        q = critic.forward(features, self._embedding.pair(features, action))
+        action_gradient = self._embedding.action_gradient(critic.pair_gradient(self._ascent))
         if config.smoothness:  # of smoothness * mean |mu(s) - mu'(s')|^2, mu' held fixed
             action_gradient.add_(action - next_action, alpha=2.0 * config.smoothness / config.batch_size)
         if taught is not None and self._teacher_weight:  # of weight * mean |mu(s) - a|^2, a the teacher's action
             action_gradient.add_(action - taught, alpha=2.0 * self._teacher_weight / config.batch_size)
         self._actor.backward(action_gradient, self._saturation_gradient())
         return -_mean(q)
+
+    def value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Mean of the critics' values in their own unit, (k, 1), of normalised observations and actions, any number."""
+        features = self.actor.features(observation)
+        pair = self.pair_embedding(features, action)
+        return torch.stack([critic(features, pair) for critic in self.critics]).mean(0)
 
     def actor_slope(self) -> float:
         """Mean slope ``1 - a^2`` of the actor's tanh over the last batch: near 0, no gradient comes through."""
@@ -156,6 +187,8 @@ class Ddpg:
         scale = annealed(1.0, self.config.lr_final_fraction, fraction)
         self.actor_optimizer.lr = self.config.actor_lr * scale
         self.critic_optimizer.lr = self.config.critic_lr * scale
+        for optimizer in (self.state_embedding_optimizer, self.pair_embedding_optimizer):
+            optimizer.lr = self.config.embedding_lr * scale
         self._teacher_weight = annealed(self.config.teacher_weight, self.config.teacher_weight_final, fraction)
 
     def state(self) -> dict[str, Tensor]:
@@ -190,13 +223,13 @@ class Ddpg:
 
     def refresh(self) -> None:
         """Takes over the networks' parameters as they are, after they were changed from outside."""
-        _refresh(self._actor, self._target_actor, *self._critics, *self._target_critics)
+        _refresh(self._embedding, self._actor, self._target_actor, *self._critics, *self._target_critics)
 
-    def _next_value(self, observation: Tensor, action: Tensor) -> Tensor:
+    def _next_value(self, features: Tensor, action: Tensor) -> Tensor:
         """``Q'(s', a')``: the smallest of the target critics' values, or of those and the critics' own; (batch, 1)."""
-        smoothed = self._smooth(action)
+        pair = self._embedding.pair(features, self._smooth(action))
         critics = self._target_critics + (self._critics if self.config.newest_in_targets else [])
-        return functools.reduce(torch.minimum, (critic.forward(observation, smoothed) for critic in critics))
+        return functools.reduce(torch.minimum, (critic.forward(features, pair) for critic in critics))
 
     def _follow_returns(self) -> None:
         """Changes the critics' unit to that of the newest returns without changing what they say (Pop-Art).
@@ -242,7 +275,13 @@ class Ddpg:
             self.critics.train(on)
 
     def _parts(self) -> list[tuple[str, torch.nn.Module | Adam | Returns]]:
+        embeddings: list[tuple[str, torch.nn.Module | Adam | Returns]] = [
+            ("pair_embedding", self.pair_embedding),
+            ("state_embedding_optimizer", self.state_embedding_optimizer),
+            ("pair_embedding_optimizer", self.pair_embedding_optimizer),
+        ]
         return [
+            *(embeddings if self.config.embedding else []),
             ("actor", self.actor),
             ("critics", self.critics),
             ("target_actor", self.target_actor.module),
@@ -254,7 +293,7 @@ class Ddpg:
         ]
 
 
-def _refresh(*passes: ActorPass | CriticPass) -> None:
+def _refresh(*passes: ActorPass | CriticPass | EmbeddingPass) -> None:
     for one in passes:
         one.refresh()
 

@@ -17,12 +17,20 @@ from ddpg_robot.learn.normalizer import Normalizer
 
 
 class Actor(nn.Module):
-    """The deterministic policy ``a = tanh(mlp(s))`` in [-1, 1]; input is the normalised observation."""
+    """The deterministic policy ``a = tanh(mlp(s, f(s)))`` in [-1, 1]; input is the normalised observation.
+
+    f is the state's embedding, which does not learn with the actor; without one the stack is empty.
+    """
 
     def __init__(self, observation_size: int, action_size: int, config: DdpgConfig) -> None:
         super().__init__()
+        embedding: list[nn.Module] = []
+        if config.embedding:
+            for inputs in (observation_size, config.embedding, config.embedding):
+                embedding += _hidden(inputs, config.embedding, layer_norm=True)
+        self.embedding = nn.Sequential(*embedding)
         layers: list[nn.Module] = [nn.BatchNorm1d(observation_size)] if config.batch_norm else []
-        size = observation_size
+        size = observation_size + config.embedding
         for units in config.actor_hidden:
             layers += _hidden(size, units, batch_norm=config.batch_norm)
             size = units
@@ -31,22 +39,42 @@ class Actor(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """Actions, shape (batch, actions), for normalised observations, shape (batch, observations)."""
-        return torch.tanh(self.mlp(observation))
+        return torch.tanh(self.mlp(self.features(observation)))
+
+    def features(self, observation: Tensor) -> Tensor:
+        """``[s, f(s)]``, shape (batch, observations + embedding)."""
+        return torch.cat((observation, self.embedding(observation)), dim=1) if len(self.embedding) else observation
+
+
+class PairEmbedding(nn.Module):
+    """The embedding ``g(f(s), a)`` of a state with an action, which foretells the next state's ``f(s')``."""
+
+    def __init__(self, action_size: int, config: DdpgConfig) -> None:
+        super().__init__()
+        units = config.embedding
+        self.units = units
+        self.mlp = mlp(units + action_size, units, (units, units), layer_norm=True) if units else nn.Sequential()
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        """``[g(f(s), a), a]``, shape (batch, embedding + actions), for what `Actor.features` returns, and actions."""
+        if not self.units:
+            return action
+        return torch.cat((self.mlp(torch.cat((features[:, -self.units :], action), dim=1)), action), dim=1)
 
 
 class Critic(nn.Module):
-    """The action value ``Q(s, a)``; the action enters at layer `critic_action_layer`."""
+    """The action value ``Q(s, a)``; the action enters at layer `critic_action_layer`, its embedding with it."""
 
     def __init__(self, observation_size: int, action_size: int, config: DdpgConfig) -> None:
         super().__init__()
         enters = config.critic_action_layer
         before: list[nn.Module] = [nn.BatchNorm1d(observation_size)] if config.batch_norm else []
-        size = observation_size
+        size = observation_size + config.embedding
         for units in config.critic_hidden[:enters]:
             before += _hidden(size, units, layer_norm=config.critic_layer_norm, batch_norm=config.batch_norm)
             size = units
         after: list[nn.Module] = []
-        size += action_size
+        size += config.embedding + action_size
         for units in config.critic_hidden[enters:]:
             after += _hidden(size, units, layer_norm=config.critic_layer_norm)
             size = units
@@ -54,9 +82,9 @@ class Critic(nn.Module):
         self.before = nn.Sequential(*before)
         self.after = nn.Sequential(*after)
 
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Values, shape (batch, 1)."""
-        return self.after(torch.cat((self.before(observation), action), dim=1))
+    def forward(self, features: Tensor, pair: Tensor) -> Tensor:
+        """Values, shape (batch, 1), for what `Actor.features` and `PairEmbedding` return."""
+        return self.after(torch.cat((self.before(features), pair), dim=1))
 
 
 class Critics(nn.ModuleList):
@@ -66,25 +94,73 @@ class Critics(nn.ModuleList):
         super().__init__(Critic(observation_size, action_size, config) for _ in range(config.critics))
 
 
-class ActorPass:
-    """The actor's forward and backward pass on a fixed number of rows.
+class EmbeddingPass:
+    """The passes of both embeddings, on a fixed number of rows; without units they leave things as they are.
 
     Args:
-        actor: the network.
+        state: the state's, `Actor.embedding`.
+        pair: that of a state with an action.
         batch_size: rows.
         bfloat16: whether the products of wide layers are in bfloat16.
     """
 
-    def __init__(self, actor: Actor, batch_size: int, bfloat16: bool) -> None:
-        self._mlp = backprop(actor.mlp, batch_size, bfloat16)
+    def __init__(self, state: nn.Sequential, pair: PairEmbedding, batch_size: int, bfloat16: bool) -> None:
+        self._units = pair.units
+        self._state = backprop(state, batch_size, bfloat16)
+        self._pair = backprop(pair.mlp, batch_size, bfloat16)
+
+    def refresh(self) -> None:
+        """Takes over the parameters as they are now; called after each change of them."""
+        self._state.refresh()
+        self._pair.refresh()
+
+    def features(self, observation: Tensor) -> Tensor:
+        """As `Actor.features`."""
+        return torch.cat((observation, self._state.forward(observation)), dim=1) if self._units else observation
+
+    def pair(self, features: Tensor, action: Tensor) -> Tensor:
+        """As `PairEmbedding.forward`."""
+        if not self._units:
+            return action
+        return torch.cat((self._pair.forward(features[:, -self._units :], action), action), dim=1)
+
+    def backward(self, pair: Tensor, next_features: Tensor) -> float:
+        """Writes the parameters' gradients of ``L = mean (g(f(s), a) - f(s'))^2``, f(s') held fixed, and returns L.
+
+        `pair` is what was computed last, from the features that were computed last.
+        """
+        error = pair[:, : self._units] - next_features[:, -self._units :]
+        gradient = self._pair.backward(error * (2.0 / error.numel()))
+        self._state.backward(gradient[:, : self._units], inputs=False)
+        return float(error.square().mean())
+
+    def action_gradient(self, pair_gradient: Tensor) -> Tensor:
+        """The gradient with respect to the actions of what was computed last, for that with respect to `pair`."""
+        if not self._units:
+            return pair_gradient
+        through = self._pair.backward(pair_gradient[:, : self._units], parameters=False, first=self._units)
+        return through.add_(pair_gradient[:, self._units :])
+
+
+class ActorPass:
+    """The actor's forward and backward pass on a fixed number of rows.
+
+    Args:
+        mlp: its stack.
+        batch_size: rows.
+        bfloat16: whether the products of wide layers are in bfloat16.
+    """
+
+    def __init__(self, mlp: nn.Sequential, batch_size: int, bfloat16: bool) -> None:
+        self._mlp = backprop(mlp, batch_size, bfloat16)
 
     def refresh(self) -> None:
         """Takes over the parameters as they are now; called after each change of them."""
         self._mlp.refresh()
 
-    def forward(self, observation: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """Actions ``tanh(u)``, shape (batch, actions); the pre-activation u stays in `preactivation`."""
-        self.preactivation = self._mlp.forward(observation)
+        self.preactivation = self._mlp.forward(features)
         self.action = torch.from_numpy(np.tanh(self.preactivation.numpy()))
         return self.action
 
@@ -98,7 +174,7 @@ class ActorPass:
 
 
 class CriticPass:
-    """The critic's forward and backward passes on a fixed number of rows; arguments as of `ActorPass`."""
+    """The critic's forward and backward passes on a fixed number of rows; other arguments as of `ActorPass`."""
 
     def __init__(self, critic: Critic, batch_size: int, bfloat16: bool) -> None:
         self._before = backprop(critic.before, batch_size, bfloat16)
@@ -110,10 +186,10 @@ class CriticPass:
         self._before.refresh()
         self._after.refresh()
 
-    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+    def forward(self, features: Tensor, pair: Tensor) -> Tensor:
         """Values, shape (batch, 1)."""
-        self._features = self._before.forward(observation)
-        return self._after.forward(self._features, action)
+        self._features = self._before.forward(features)
+        return self._after.forward(self._features, pair)
 
     def backward(self, value_gradient: Tensor) -> None:
         """Writes the parameters' gradients for the loss's gradient with respect to the values, shape (batch, 1)."""
@@ -121,8 +197,8 @@ class CriticPass:
         if gradient is not None:
             self._before.backward(gradient[:, : self._features.shape[1]].contiguous(), inputs=False)
 
-    def action_gradient(self, value_gradient: Tensor) -> Tensor:
-        """The gradient with respect to the actions, shape (batch, actions); leaves the parameters' gradients alone."""
+    def pair_gradient(self, value_gradient: Tensor) -> Tensor:
+        """The gradient with respect to `pair`, of its shape; leaves the parameters' gradients alone."""
         return self._after.backward(value_gradient, parameters=False, first=self._features.shape[1])
 
 
@@ -132,13 +208,17 @@ class GreedyPolicy:
     def __init__(self, actor: Actor, normalizer: Normalizer) -> None:
         self._normalizer = normalizer
         self._mlp = row_pass(actor.mlp)
-        self._input = np.zeros(len(normalizer.mean), np.float32)
+        self._embedding = row_pass(actor.embedding) if len(actor.embedding) else None
+        self._observation = np.zeros(len(normalizer.mean), np.float32)
 
     @torch.inference_mode()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Action in [-1, 1], shape (actions,), float32, for a raw observation, shape (observations,)."""
-        self._input[:] = self._normalizer.normalize(observation)
-        return np.tanh(self._mlp.row(self._input))
+        features = self._observation
+        features[:] = self._normalizer.normalize(observation)
+        if self._embedding is not None:
+            features = np.concatenate((features, self._embedding.row(features)))
+        return np.tanh(self._mlp.row(features))
 
 
 def mlp(inputs: int, outputs: int, hidden: tuple[int, ...], layer_norm: bool = False) -> nn.Sequential:
@@ -174,6 +254,11 @@ class Flat(NamedTuple):
     parameter: Tensor
     gradient: Tensor
 
+    def split(self, first: nn.Module) -> tuple[Flat, Flat]:
+        """The part of the module's first child, and all that follows."""
+        end = sum(_padded(parameter) for parameter in first.parameters())
+        return Flat(*(vector[:end] for vector in self)), Flat(*(vector[end:] for vector in self))
+
 
 def flatten_parameters(module: nn.Module) -> Flat:
     """Moves all parameters and gradients of a module into two flat vectors, of which they become views.
@@ -185,7 +270,7 @@ def flatten_parameters(module: nn.Module) -> Flat:
     starts, end = [], 0
     for parameter in parameters:
         starts.append(end)
-        end += -(-parameter.numel() // 16) * 16
+        end += _padded(parameter)
     flat = Flat(torch.zeros(end), torch.zeros(end))
     for parameter, start in zip(parameters, starts, strict=True):
         part = slice(start, start + parameter.numel())
@@ -193,6 +278,10 @@ def flatten_parameters(module: nn.Module) -> Flat:
         parameter.data = flat.parameter[part].view_as(parameter)
         parameter.grad = flat.gradient[part].view_as(parameter)
     return flat
+
+
+def _padded(parameter: nn.Parameter) -> int:
+    return -(-parameter.numel() // 16) * 16
 
 
 class TargetNetwork:

@@ -233,9 +233,7 @@ class OnlineLearner:
         normal = self.agent.normalizer(observations)
         new, old = candidate(normal), driving(observations)
         step = float((new - old).square().mean().sqrt())
-        values = [
-            torch.stack([critic(normal, action) for critic in self.agent.critics]).mean(0) for action in (new, old)
-        ]
+        values = [self.agent.value(normal, action) for action in (new, old)]
         change = float((values[0] - values[1]).mean() / values[1].std().clamp(min=1e-9))
         reason = ""
         if not (math.isfinite(step) and math.isfinite(change)):

@@ -68,7 +68,13 @@ def build_graph(deployed: DeployedActor) -> onnx.ModelProto:
         graph.node("Mul", weights={"inverse_deviation": normalizer.inverse_deviation.numpy()})
         limit = np.array(normalizer.LIMIT)
         graph.node("Clip", weights={"lower": -limit, "upper": limit})
-    for layer in _fold([*deployed.actor.mlp, nn.Tanh()]):
+    layers = [*deployed.actor.mlp, nn.Tanh()]
+    if len(deployed.actor.embedding):
+        observation = graph.value
+        for layer in _fold([*deployed.actor.embedding]):
+            layer(graph)
+        _joined_linear(layers.pop(0), normalizer.mean.numel(), observation, graph)
+    for layer in _fold(layers):
         layer(graph)
     graph.node("Mul", weights={"scale": deployed.scale.numpy()})
     if deployed.offset.any():
@@ -121,6 +127,15 @@ def _linear(layer: nn.Linear, norm: nn.BatchNorm1d | None = None) -> Callable[[_
         scale, shift = _affine(norm)
         weight, bias = scale[:, None] * weight, scale * bias + shift
     return lambda graph: graph.node("Gemm", weights={"weight": weight, "bias": bias}, transB=1)
+
+
+def _joined_linear(layer: nn.Linear, size: int, observation: str, graph: _Graph) -> None:
+    """A linear layer of ``[s, f(s)]``, s of this size and f(s) the graph's value: two products, as only inputs may be joined."""
+    weight = layer.weight.numpy()
+    graph.node("Gemm", weights={"weight": weight[:, size:], "bias": layer.bias.numpy()}, transB=1)
+    embedded = graph.value
+    graph.node("MatMul", [observation], weights={"weight": weight[:, :size].T})
+    graph.node("Add", [embedded, graph.value])
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[np.ndarray, np.ndarray]:

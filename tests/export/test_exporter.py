@@ -31,6 +31,7 @@ ACTORS = {
     "pd": {"mode": "pd"},
     "relative pd": {"mode": "pd", "relative": True},
     "batch norm": {"preset": "paper"},
+    "embedding": {"preset": "max", "embedding": 24},
     "no normaliser": {"normalize_observations": False},
 }
 

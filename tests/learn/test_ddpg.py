@@ -27,6 +27,7 @@ VARIANTS = {
     "penalty": resolve_agent("ddpg", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
     "smooth": resolve_agent("ddpg", {**SMALL, "smoothness": 0.3}),
     "plain twins": resolve_agent("max", {**SMALL, "critic_expectile": 0.5}),
+    "embedding": resolve_agent("max", {**SMALL, "embedding": 16}),
     "taught": resolve_agent("ddpg", {**SMALL, "teacher_weight": 0.7}),
     "late action, no layer norm": resolve_agent(
         "ddpg", {**SMALL, "critic_action_layer": 1, "critic_layer_norm": False}
@@ -62,45 +63,62 @@ def random_batch(agent: Ddpg, seed: int = 0) -> Batch:
 def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
     """The same update by autograd and torch.optim, on copies of the agent's modules."""
     config = agent.config
-    actor, critics, target_actor, target_critics = (
-        copy.deepcopy(m) for m in (agent.actor, agent.critics, agent.target_actor.module, agent.target_critics.module)
+    actor, pair, critics, target_actor, target_critics = (
+        copy.deepcopy(m)
+        for m in (
+            agent.actor,
+            agent.pair_embedding,
+            agent.critics,
+            agent.target_actor.module,
+            agent.target_critics.module,
+        )
     )
-    for module in (actor, critics):
+    for module in (actor, pair, critics):
         module.train().requires_grad_(True)
         for parameter in module.parameters():
             parameter.grad = None
     observation, following = agent.normalizer(batch.observation), agent.normalizer(batch.next_observation)
     generator = torch.Generator()
     generator.set_state(agent.generator.get_state())
+    if config.embedding:
+        embedding_optimizer = torch.optim.Adam((*actor.embedding.parameters(), *pair.parameters()), config.embedding_lr)
+        foretold = pair.mlp(torch.cat((actor.embedding(observation), batch.action), dim=1))
+        (foretold - actor.embedding(following).detach()).square().mean().backward()
     with torch.no_grad():
-        later_action = action = target_actor(following)
+        observation, following = actor.features(observation), actor.features(following)
+        later_action = action = torch.tanh(target_actor(following))
         if config.target_noise:
             noise = torch.zeros_like(action).normal_(0, config.target_noise, generator=generator)
             action = (action + noise.clamp(-config.target_noise_clip, config.target_noise_clip)).clamp(-1, 1)
         judges = [*target_critics, *(critics if config.newest_in_targets else [])]
-        next_value = torch.cat([critic(following, action) for critic in judges], dim=1).amin(dim=1, keepdim=True)
+        next_value = torch.cat([critic(following, pair(following, action)) for critic in judges], dim=1).amin(
+            dim=1, keepdim=True
+        )
         unit = config.value_scale / agent.returns.rms if config.value_scale else 1.0
         y = batch.reward * unit + batch.discount * next_value
     optimizer = torch.optim.Adam(critics.parameters(), config.critic_lr, weight_decay=config.critic_weight_decay)
-    errors = torch.cat([critic(observation, batch.action) - y for critic in critics], dim=1)
+    errors = torch.cat([critic(observation, pair(observation, batch.action).detach()) - y for critic in critics], dim=1)
     caution = torch.abs(config.critic_expectile - (errors > 0).float())
     (2 * caution * errors.square()).mean(dim=0).sum().backward()
     optimizer.step()
-    optimizer = torch.optim.Adam(actor.parameters(), config.actor_lr)
+    optimizer = torch.optim.Adam(actor.mlp.parameters(), config.actor_lr)
     preactivation = actor.mlp(observation)
-    loss = -critics[0](observation, torch.tanh(preactivation)).mean()
+    pair.requires_grad_(False)
+    loss = -critics[0](observation, pair(observation, torch.tanh(preactivation))).mean()
     loss = loss + config.saturation_penalty * (preactivation.abs() - 1).clamp(min=0).square().mean()
     loss = loss + config.smoothness * (torch.tanh(preactivation) - later_action).square().sum(1).mean()
     if batch.teacher_action is not None:
         loss = loss + config.teacher_weight * (torch.tanh(preactivation) - batch.teacher_action).square().sum(1).mean()
     loss.backward()
     optimizer.step()
-    modules = {"actor": actor, "critics": critics, "target_actor": target_actor, "target_critics": target_critics}
-    for name in ("actor", "critics"):
-        online, target = modules[name].state_dict(), modules[f"target_{name}"].state_dict()
-        for key, value in target.items():
+    if config.embedding:
+        embedding_optimizer.step()
+    for source, follower in ((actor.mlp, target_actor), (critics, target_critics)):
+        for key, value in follower.state_dict().items():
             if value.is_floating_point():
-                value.lerp_(online[key], config.tau)
+                value.lerp_(source.state_dict()[key], config.tau)
+    modules = {"actor": actor, "critics": critics, "target_actor": target_actor, "target_critics": target_critics}
+    modules |= {"pair_embedding": pair} if config.embedding else {}
     return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
 
 
@@ -123,8 +141,11 @@ def test_gradients_are_those_of_autograd(variant):
     fast, eager = (kind(5, 2, VARIANTS[variant], seed=3) for kind in (Ddpg, EagerDdpg))
     losses = zip(*(agent.update(random_batch(agent)) for agent in (fast, eager)), strict=True)
     assert all(one == pytest.approx(other, rel=1e-5) for one, other in losses)
-    for name in ("actor_optimizer.mean", "critic_optimizer.mean"):  # averages of the gradients
-        torch.testing.assert_close(fast.state()[name], eager.state()[name], rtol=1e-5, atol=1e-7)
+    names = [name for name in fast.state() if name.endswith("_optimizer.mean")]  # averages of the gradients
+    assert len(names) == (4 if VARIANTS[variant].embedding else 2)
+    for name in names:
+        exact = eager.state()[name]
+        assert (fast.state()[name] - exact).norm() < 1e-6 * exact.norm(), name
 
 
 @pytest.mark.skipif(not getattr(native(), "has_bfloat16", False), reason="no cc that multiplies in bfloat16 here")

@@ -49,6 +49,7 @@ class BaselineConfig:
     # The same in every baseline, or where a class below does not make it a setting.
     n_step: ClassVar[int] = 1
     batch_norm: ClassVar[bool] = False
+    embedding: ClassVar[int] = 0
     critic_action_layer: ClassVar[int] = 0
     critic_final_init: ClassVar[None] = None
     noise: ClassVar[str] = "gaussian"
@@ -83,7 +84,7 @@ class OnlineConfig(BaselineConfig):
 class ReplayConfig(BaselineConfig):
     """Of methods that learn from minibatches of a replay."""
 
-    batch_size: int = DdpgConfig.batch_size
+    batch_size: int = 128
     """Transitions per update."""
     replay_capacity: int = DdpgConfig.replay_capacity
     """Transitions kept; the oldest are overwritten."""
