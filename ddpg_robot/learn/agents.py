@@ -55,6 +55,10 @@ class Agent(Protocol):
         """The action to learn from, (actions,) in [-1, 1]; `noise` is the trainer's, (actions,), to add or to ignore."""
         ...
 
+    def begin_round(self) -> None:
+        """Tells that episodes begin, one in each environment; `observe_episode` takes each of them before the next round."""
+        ...
+
     def observe_episode(self, rewards: list[float]) -> None:
         """Takes the rewards of an episode of training that is over."""
         ...

@@ -59,6 +59,11 @@ class DdpgConfig:
     actor_averaging: float = 3e-4
     """Polyak coefficient of the average of the actor that is evaluated, kept and exported: over its last 1/this updates, or
     the last tenth of all where that is less; 1: the actor as it is."""
+    trial_every: int = 0
+    """In every n-th round of training episodes a copy of that average drives without noise, and the copy whose worst
+    episode was the best is what is evaluated, kept and exported instead (Fujimoto et al. 2023, arXiv 2306.02451); 0: never."""
+    trial_episodes: int = 3
+    """Episodes that a copy must have driven for that."""
     batch_size: int = 256
     """Transitions per update."""
     replay_capacity: int = 1_000_000
@@ -125,6 +130,7 @@ class DdpgConfig:
             "n_step",
             "updates_per_step",
             "actor_delay",
+            "trial_episodes",
             "actor_lr",
         )
         for name in (*positive, "critic_lr", "embedding_lr", "critics"):
@@ -137,6 +143,7 @@ class DdpgConfig:
         not_negative = ("target_noise", "target_noise_clip", "saturation_penalty", "smoothness", "critic_weight_decay")
         others = (
             "embedding",
+            "trial_every",
             "teacher_weight",
             "teacher_weight_final",
             "value_scale",
@@ -189,6 +196,8 @@ PRESETS: dict[str, DdpgConfig] = {
         n_step=1,
         tau=1e-3,
         actor_averaging=1.0,
+        trial_every=0,
+        trial_episodes=3,
         batch_size=64,
         replay_capacity=1_000_000,
         updates_per_step=1,

@@ -25,6 +25,7 @@ from ddpg_robot.learn.networks import (
 )
 from ddpg_robot.learn.normalizer import Normalizer, Returns
 from ddpg_robot.learn.replay import Batch
+from ddpg_robot.learn.trials import Trials
 
 
 class Losses(NamedTuple):
@@ -80,19 +81,33 @@ class Ddpg:
         self._teacher_weight = config.teacher_weight
         self.mu = GreedyPolicy(self.actor, self.normalizer)
         """The newest actor's action ``mu(s)`` for one raw observation: what exploration adds noise to."""
-        self.act = GreedyPolicy(self.averaged_actor.module, self.normalizer)
-        """The action of the actor that is evaluated, kept and exported."""
+        self.trials = Trials(self.averaged_actor.module, config.trial_every, config.trial_episodes)
+        actors = (self.averaged_actor.module, self.trials.tried, self.trials.kept)
+        self._average, self._tried, self._kept = (GreedyPolicy(actor, self.normalizer) for actor in actors)
         self.generator = torch.Generator().manual_seed(seed)
         self._smoothing = torch.zeros(config.batch_size, action_size)
         self._ascent = torch.full((config.batch_size, 1), -1.0 / config.batch_size)  # of -mean Q with respect to Q
 
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """The action, (actions,) in [-1, 1], of the actor that is evaluated, kept and exported."""
+        return (self._kept if self.trials.found else self._average)(observation)
+
+    def begin_round(self) -> None:
+        """A round of training episodes begins, one in each environment."""
+        if self.updates:
+            self.trials.begin()
+
     def explore(self, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """The actor's action with noise, in [-1, 1]."""
+        """The actor's action with noise, in [-1, 1]; without, that of an actor that is on trial."""
+        if self.trials.running:
+            return self._tried(observation)
         return np.clip(self.mu(observation) + noise, -1.0, 1.0)
 
     def observe_episode(self, rewards: list[float]) -> None:
         """Takes the rewards of an episode of training that is over."""
         self.returns.observe(rewards)
+        if self.trials.running:
+            self.trials.observe_episode(sum(rewards))
 
     @torch.inference_mode()
     def update(self, batch: Batch) -> Losses:
@@ -201,8 +216,9 @@ class Ddpg:
 
     def policy_state(self) -> dict[str, Tensor]:
         """What acting needs: the actor that `act` uses, as `actor`, and the normaliser's statistics."""
+        actor = self.trials.kept if self.trials.found else self.averaged_actor.module
         parts = (
-            ("actor", self.averaged_actor.module.state_dict()),
+            ("actor", actor.state_dict()),
             ("normalizer_statistics", self.normalizer.statistics()),
         )
         return {f"{part}.{name}": tensor for part, tensors in parts for name, tensor in tensors.items()}
@@ -274,14 +290,15 @@ class Ddpg:
             self.actor.train(on)
             self.critics.train(on)
 
-    def _parts(self) -> list[tuple[str, torch.nn.Module | Adam | Returns]]:
-        embeddings: list[tuple[str, torch.nn.Module | Adam | Returns]] = [
+    def _parts(self) -> list[tuple[str, Part]]:
+        embeddings: list[tuple[str, Part]] = [
             ("pair_embedding", self.pair_embedding),
             ("state_embedding_optimizer", self.state_embedding_optimizer),
             ("pair_embedding_optimizer", self.pair_embedding_optimizer),
         ]
         return [
             *(embeddings if self.config.embedding else []),
+            *([("trials", self.trials)] if self.config.trial_every else []),
             ("actor", self.actor),
             ("critics", self.critics),
             ("target_actor", self.target_actor.module),
@@ -291,6 +308,9 @@ class Ddpg:
             ("critic_optimizer", self.critic_optimizer),
             ("returns", self.returns),
         ]
+
+
+Part = torch.nn.Module | Adam | Returns | Trials
 
 
 def _refresh(*passes: ActorPass | CriticPass | EmbeddingPass) -> None:

@@ -136,6 +136,7 @@ class Training:
 
     def _run_episodes(self) -> None:
         """One episode in each environment, a step of each in turn, with learning after every step."""
+        self.agent.begin_round()
         running = self.rollouts
         progress = self.step / self.config.steps
         for number, rollout in enumerate(running, self.episode):

@@ -74,6 +74,9 @@ class Baseline:
         """The best action with noise, in [-1, 1]."""
         return np.clip(self.act(observation) + noise, -1.0, 1.0)
 
+    def begin_round(self) -> None:
+        """Treats all episodes alike."""
+
     def observe_episode(self, rewards: list[float]) -> None:
         """Needs no more of it than the replay has."""
 
