@@ -223,7 +223,7 @@ PRESETS: dict[str, DdpgConfig] = {
         noise_theta=0.15,
     ),
     "ddpg": DdpgConfig(),
-    "max": DdpgConfig(critics=2, newest_in_targets=False),
+    "max": DdpgConfig(embedding=128, trial_every=4),
 }
 
 
