@@ -46,7 +46,7 @@ class Train:
     """`ddpg`, or one of the methods that led to it (docs/why-ddpg.md): stochastic_ac, deterministic_ac, off_policy_ac,
     dqn, naf, q_sampling, q_cem, q_gradient."""
     preset: str = "ddpg"
-    """DDPG's hyperparameters: `ddpg`, `max` (twin critics), or `paper` (Lillicrap et al. 2016)."""
+    """DDPG's hyperparameters: `ddpg`, `max` (learnt representations), or `paper` (Lillicrap et al. 2016)."""
     steps: int = 100_000
     """Environment steps."""
     envs: int = 1

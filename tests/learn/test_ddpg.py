@@ -21,13 +21,12 @@ SMALL = {"actor_hidden": (16, 12), "critic_hidden": (16, 12), "batch_size": 32, 
 PLAIN = {**SMALL, "newest_in_targets": False, "critic_expectile": 0.5}
 VARIANTS = {
     "ddpg": resolve_agent("ddpg", SMALL),
-    "max": resolve_agent("max", SMALL),
+    "max": resolve_agent("max", {**SMALL, "embedding": 16}),
     "paper": resolve_agent("paper", SMALL),
     "plain": resolve_agent("ddpg", PLAIN),
     "penalty": resolve_agent("ddpg", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
     "smooth": resolve_agent("ddpg", {**SMALL, "smoothness": 0.3}),
-    "plain twins": resolve_agent("max", {**SMALL, "critic_expectile": 0.5}),
-    "embedding": resolve_agent("max", {**SMALL, "embedding": 16}),
+    "plain twins": resolve_agent("ddpg", {**SMALL, "critics": 2, "newest_in_targets": False, "critic_expectile": 0.5}),
     "taught": resolve_agent("ddpg", {**SMALL, "teacher_weight": 0.7}),
     "late action, no layer norm": resolve_agent(
         "ddpg", {**SMALL, "critic_action_layer": 1, "critic_layer_norm": False}
@@ -150,8 +149,8 @@ def test_gradients_are_those_of_autograd(variant):
 
 @pytest.mark.skipif(not getattr(native(), "has_bfloat16", False), reason="no cc that multiplies in bfloat16 here")
 @pytest.mark.parametrize("implementation", ["native"], indirect=True)
-@pytest.mark.parametrize("preset", ["ddpg", "max"])
-def test_updates_in_bfloat16_are_those_in_float32_within_its_rounding(preset):
+@pytest.mark.parametrize(("preset", "rounding"), [("ddpg", 0.05), ("max", 0.1)])  # six layers more are in the way
+def test_updates_in_bfloat16_are_those_in_float32_within_its_rounding(preset, rounding):
     wide = {"actor_hidden": (128, 96), "critic_hidden": (128, 96), "batch_size": 32, "replay_capacity": 100}
     gradients: dict[str, list[torch.Tensor]] = {"float32": [], "bfloat16": []}
     for precision, found in gradients.items():
@@ -165,7 +164,7 @@ def test_updates_in_bfloat16_are_those_in_float32_within_its_rounding(preset):
         exact, rounded = (torch.cat(gradients[precision][network::2]) for precision in gradients)
         assert exact.dtype == rounded.dtype == torch.float32
         # bfloat16 has 8 bits: 0.4 % in each product, of terms that partly cancel in the mean over a batch.
-        assert 0 < (exact - rounded).norm() < 0.05 * exact.norm()
+        assert 0 < (exact - rounded).norm() < rounding * exact.norm()
 
 
 @pytest.mark.skipif(not getattr(native(), "has_bfloat16", False), reason="no cc that multiplies in bfloat16 here")
