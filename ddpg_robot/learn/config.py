@@ -64,7 +64,7 @@ class DdpgConfig:
     episode was the best is what is evaluated, kept and exported instead (Fujimoto et al. 2023, arXiv 2306.02451); 0: never."""
     trial_episodes: int = 3
     """Episodes that a copy must have driven for that."""
-    batch_size: int = 128
+    batch_size: int = 256
     """Transitions per update."""
     replay_capacity: int = 1_000_000
     """Transitions kept; the oldest are overwritten."""
@@ -223,7 +223,7 @@ PRESETS: dict[str, DdpgConfig] = {
         noise_theta=0.15,
     ),
     "ddpg": DdpgConfig(),
-    "max": DdpgConfig(embedding=128, trial_every=4),
+    "max": DdpgConfig(embedding=128, trial_every=4, batch_size=128),
 }
 
 

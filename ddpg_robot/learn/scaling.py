@@ -16,7 +16,7 @@ import torch
 from ddpg_robot.errors import ConfigError, mismatch
 from ddpg_robot.learn.agents import ALGORITHMS, make_agent, resolve_settings
 from ddpg_robot.learn.baselines.dqn import DqnConfig, grid_bytes
-from ddpg_robot.learn.baselines.settings import HIDDEN
+from ddpg_robot.learn.baselines.settings import HIDDEN, ReplayConfig
 from ddpg_robot.learn.config import WITH_PRESETS, TrainConfig
 from ddpg_robot.learn.replay import Replay
 from ddpg_robot.plot import COLOURS, new_figure, tidy
@@ -47,7 +47,7 @@ def benchmark_scaling(repeats: int = 30, joints: tuple[int, ...] = JOINTS) -> di
         raise ConfigError(mismatch("repeats", repeats, "a positive whole number"))
     torch.set_num_threads(1)
     contestants: dict[str, tuple[str, dict[str, Any]]] = {
-        "ddpg": ("ddpg", {"actor_hidden": HIDDEN, "critic_hidden": HIDDEN}),
+        "ddpg": ("ddpg", {"actor_hidden": HIDDEN, "critic_hidden": HIDDEN, "batch_size": ReplayConfig.batch_size}),
         **{name: (name, {}) for name in ALGORITHMS if name not in (*WITH_PRESETS, "dqn")},
     }
     contestants |= {f"dqn, {bins} bins": ("dqn", {"bins": bins}) for bins in BINS}

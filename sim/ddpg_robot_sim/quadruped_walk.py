@@ -60,6 +60,7 @@ SHARED = {
     "lr_final_fraction": 0.1,
     "tau": 0.01,
     "teacher_weight": 5.0,
+    "batch_size": 128,
 }
 AGENT = {
     "effort": {

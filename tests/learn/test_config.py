@@ -74,7 +74,7 @@ def test_every_setting_survives_json():
         ({"noise": "pink"}, r"setting noise: found 'pink', expected \('ou', 'gaussian'\)"),
         ({"actor_hidden": []}, "actor_hidden"),
         ({"critic_action_layer": 2}, "critic_action_layer: found 2"),
-        ({"replay_capacity": 10}, "replay_capacity: found 10, expected at least 128, one batch"),
+        ({"replay_capacity": 10}, "replay_capacity: found 10, expected at least 256, one batch"),
         ({"critic_layer_norm": 1}, "setting critic_layer_norm: found 1, expected bool"),
     ],
 )

@@ -84,7 +84,7 @@ class OnlineConfig(BaselineConfig):
 class ReplayConfig(BaselineConfig):
     """Of methods that learn from minibatches of a replay."""
 
-    batch_size: int = DdpgConfig.batch_size
+    batch_size: int = 128
     """Transitions per update."""
     replay_capacity: int = DdpgConfig.replay_capacity
     """Transitions kept; the oldest are overwritten."""
