@@ -60,9 +60,9 @@ class DdpgConfig:
     """Polyak coefficient of the average of the actor that is evaluated, kept and exported: over its last 1/this updates, or
     the last tenth of all where that is less; 1: the actor as it is."""
     trial_every: int = 0
-    """In every n-th round of training episodes a copy of that average drives without noise, and the copy whose worst
-    episode was the best is what is evaluated, kept and exported instead (Fujimoto et al. 2023, arXiv 2306.02451); 0: never."""
-    trial_episodes: int = 3
+    """In every n-th round of training episodes a copy of that average drives without noise, and the copy whose mean
+    return was the highest is what is evaluated, kept and exported instead (Fujimoto et al. 2023, arXiv 2306.02451); 0: never."""
+    trial_episodes: int = 5
     """Episodes that a copy must have driven for that."""
     batch_size: int = 256
     """Transitions per update."""
@@ -197,7 +197,7 @@ PRESETS: dict[str, DdpgConfig] = {
         tau=1e-3,
         actor_averaging=1.0,
         trial_every=0,
-        trial_episodes=3,
+        trial_episodes=5,
         batch_size=64,
         replay_capacity=1_000_000,
         updates_per_step=1,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
-import math
+from collections import deque
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 
 
 class Trials:
-    """Tries copies of an actor in episodes without noise, and keeps the one whose worst episode was the best.
+    """Tries copies of an actor in episodes without noise, and keeps the one whose mean return was the highest.
 
     Single updates can ruin a gait, and an actor taken wherever learning has come to is as often in a dip as on a peak.
     After the checkpoints of TD7 (Fujimoto et al. 2023, arXiv 2306.02451), where the actor stops learning while it is tried;
-    here a copy is tried, in every so many rounds of episodes, one round being an episode in each environment. After each
-    one that fails, the one that is kept drives again: what it owed to luck, or to a task that was easier then, goes.
+    here a copy is tried, in every so many rounds of episodes, one round being an episode in each environment. A copy must
+    be ahead of the one that is kept after each of its rounds. After each one that is not, the one that is kept drives
+    again: what it owed to luck, or to a task that was easier then, goes.
 
     Args:
         actor: the network whose copies are tried.
@@ -28,19 +30,18 @@ class Trials:
         self.tried = copy.deepcopy(actor).requires_grad_(False)
         """The copy that drives while `running`."""
         self.kept = copy.deepcopy(actor).requires_grad_(False)
-        """The best so far; an untrained one while `best` is minus infinity."""
-        self.best = -math.inf
-        """Lowest return that the one that is kept has had."""
+        """The best so far; an untrained one unless `found`."""
         self.running = False
         """Whether this round is a trial."""
         self._again = False
         self._rounds = 0
         self._returns: list[float] = []
+        self._kept_returns: deque[float] = deque(maxlen=4 * episodes)
 
     @property
     def found(self) -> bool:
         """Whether there is one to keep."""
-        return math.isfinite(self.best)
+        return bool(self._kept_returns)
 
     def begin(self) -> None:
         """A round of episodes begins."""
@@ -56,30 +57,34 @@ class Trials:
         self._returns.append(total)
 
     def _judge(self) -> None:
-        worst = min(self._returns)
-        failed = worst < self.best
         if self._again:
-            self.best = min(self.best, worst)
-        elif not failed and len(self._returns) < self._episodes:
+            self._kept_returns.extend(self._returns)
+            self._again = False
+        elif self.found and fmean(self._returns) < fmean(self._kept_returns):
+            self._again = True
+        elif len(self._returns) < self._episodes:
             return
-        elif not failed:
-            self.best = worst
+        else:
             _copy(self.tried.state_dict(), self.kept)
-        self._again = failed and not self._again
+            self._kept_returns.clear()
+            self._kept_returns.extend(self._returns)
         self._returns.clear()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Both actors and all numbers, between two rounds."""
         actors = {f"{name}.{key}": value for name, one in self._actors() for key, value in one.state_dict().items()}
-        numbers = (self.best, float(self._again), self._rounds, *self._returns)
-        return {**actors, "numbers": torch.tensor(numbers, dtype=torch.float64)}
+        rounds = (self._rounds, float(self._again))
+        numbers = {"rounds": rounds, "returns": self._returns, "kept_returns": list(self._kept_returns)}
+        return {**actors, **{name: torch.tensor(one, dtype=torch.float64) for name, one in numbers.items()}}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores what `state_dict` gave."""
         for name, one in self._actors():
             _copy({key: state[f"{name}.{key}"] for key in one.state_dict()}, one)
-        self.best, again, rounds, *self._returns = state["numbers"].tolist()
-        self._again, self._rounds = bool(again), int(rounds)
+        rounds, again = state["rounds"].tolist()
+        self._rounds, self._again = int(rounds), bool(again)
+        self._returns = state["returns"].tolist()
+        self._kept_returns = deque(state["kept_returns"].tolist(), self._kept_returns.maxlen)
 
     def _actors(self) -> tuple[tuple[str, nn.Module], ...]:
         return ("tried", self.tried), ("kept", self.kept)
