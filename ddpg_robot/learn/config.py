@@ -90,6 +90,10 @@ class DdpgConfig:
     """The critic works in units in which discounted returns have this root mean square, whatever the task's unit of reward
     (van Hasselt et al. 2016, arXiv 1602.07714); 0: in the task's own."""
 
+    value_margin: float | None = 0.2
+    """A critic's target leaves the range of discounted returns that episodes of training have had by no more than this part
+    of the range; None: it may say anything."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the products in an update; parameters and their gradients are float32 in any case. `auto`: bfloat16 where there
     is a C compiler and the processor has instructions for it (AMX, AVX-512 BF16)."""
@@ -157,6 +161,8 @@ class DdpgConfig:
         for name in ("actor_hidden", "critic_hidden"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
                 raise ConfigError(mismatch(name, getattr(self, name), "at least one positive number"))
+        if self.value_margin is not None and not self.value_margin >= 0:
+            raise ConfigError(mismatch("value_margin", self.value_margin, "zero, a positive number or None"))
         if not 0 < self.critic_expectile < 1:
             raise ConfigError(mismatch("critic_expectile", self.critic_expectile, "a number between 0 and 1"))
         for name, choices in (("noise", NOISES), ("precision", PRECISIONS)):
@@ -209,6 +215,7 @@ PRESETS: dict[str, DdpgConfig] = {
         teacher_weight=0.0,
         teacher_weight_final=0.0,
         value_scale=0.0,
+        value_margin=None,
         precision="float32",
         actor_lr=1e-4,
         critic_lr=1e-3,

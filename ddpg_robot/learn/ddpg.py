@@ -122,9 +122,12 @@ class Ddpg:
         # [g(f(s), a), a] in the place of a.
         next_features, features, pair = self._embed(observation, batch.action, next_observation)
 
-        # Critics: minimise L = mean w (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')).
+        # Critics: minimise L = mean w (Q(s, a) - y)^2 with y = r + gamma^k Q'(s', mu'(s')), within what returns can be.
         next_action = self._target_actor.forward(next_features)  # (batch, actions)
         y = batch.reward * self._unit + batch.discount * self._next_value(next_features, next_action)
+        if config.value_margin is not None:
+            lowest, highest = self.returns.bounds(config.value_margin)
+            y.clamp_(lowest * self._unit, highest * self._unit)
         critic_loss, q_mean = self._critic_gradient(features, pair, y)
         self.critic_optimizer.step()
         _refresh(*self._critics)

@@ -96,6 +96,12 @@ class Returns:
         self._gamma = gamma
         self._count = 0
         self._sum_of_squares = 0.0
+        self._lowest, self._highest = math.inf, -math.inf
+
+    def bounds(self, margin: float) -> tuple[float, float]:
+        """The lowest and the highest, moved apart by this part of their distance each; endless before the first episode's end."""
+        distance = margin * max(self._highest - self._lowest, 0.0)
+        return (self._lowest - distance, self._highest + distance) if self._count else (-math.inf, math.inf)
 
     @property
     def rms(self) -> float:
@@ -108,13 +114,15 @@ class Returns:
         for reward in reversed(rewards):
             value = reward + self._gamma * value
             self._sum_of_squares += value**2
+            self._lowest, self._highest = min(self._lowest, value), max(self._highest, value)
         self._count += len(rewards)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Count and sum of squares, in float64."""
-        return {"numbers": torch.tensor([self._count, self._sum_of_squares], dtype=torch.float64)}
+        """Count, sum of squares, lowest and highest, in float64."""
+        numbers = [self._count, self._sum_of_squares, self._lowest, self._highest]
+        return {"numbers": torch.tensor(numbers, dtype=torch.float64)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores what `state_dict` gave."""
-        count, self._sum_of_squares = state["numbers"].tolist()
+        count, self._sum_of_squares, self._lowest, self._highest = state["numbers"].tolist()
         self._count = int(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -95,6 +96,9 @@ def reference_update(agent: Ddpg, batch: Batch) -> dict[str, torch.Tensor]:
         )
         unit = config.value_scale / agent.returns.rms if config.value_scale else 1.0
         y = batch.reward * unit + batch.discount * next_value
+        if config.value_margin is not None:
+            lowest, highest = agent.returns.bounds(config.value_margin)
+            y = torch.minimum(torch.maximum(y, torch.tensor(lowest * unit)), torch.tensor(highest * unit))
     optimizer = torch.optim.Adam(critics.parameters(), config.critic_lr, weight_decay=config.critic_weight_decay)
     errors = torch.cat([critic(observation, pair(observation, batch.action).detach()) - y for critic in critics], dim=1)
     caution = torch.abs(config.critic_expectile - (errors > 0).float())
@@ -234,6 +238,28 @@ def test_returns_are_those_of_every_step_to_the_end_of_its_episode():
     returns.observe([2.0, 4.0])  # 2 + 0.5 * 4 = 4, and 4
     returns.observe([-1.0])
     assert returns.rms == pytest.approx(np.sqrt((16 + 16 + 1) / 3))
+
+
+def test_bounds_of_returns_are_the_lowest_and_the_highest_and_a_margin():
+    returns = Returns(gamma=0.5)
+    assert returns.bounds(0.25) == (-np.inf, np.inf)
+    returns.observe([-1.0, 4.0])  # -1 + 0.5 * 4 = 1, and 4
+    assert returns.bounds(0.0) == (1.0, 4.0)
+    returns.observe([0.0])
+    assert returns.bounds(0.25) == (-1.0, 5.0)
+    restored = Returns(gamma=0.5)
+    restored.load_state_dict(returns.state_dict())
+    assert restored.bounds(0.25) == (-1.0, 5.0)
+
+
+@pytest.mark.parametrize(("reward", "loss"), [(-7.0, 1.2 * 1.0), (0.0, 0.0), (9.0, 0.8 * 25.0)])
+def test_a_target_stays_within_the_returns_of_training(reward, loss):
+    """The critic says 0; returns between 0 and 4 with a margin of a quarter: targets from -1 to 5."""
+    agent = constant_agent(0.0, VARIANTS["ddpg"])
+    agent.config = dataclasses.replace(agent.config, value_margin=0.25, value_scale=0.0)
+    agent.returns.observe([0.0])
+    agent.returns.observe([4.0])
+    assert critic_loss_of(agent, reward, 1.0) == pytest.approx(loss)
 
 
 def test_a_change_of_the_returns_unit_leaves_the_values_as_they_are():
