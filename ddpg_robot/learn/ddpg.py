@@ -25,7 +25,7 @@ from ddpg_robot.learn.networks import (
 )
 from ddpg_robot.learn.normalizer import Normalizer, Returns
 from ddpg_robot.learn.replay import Batch
-from ddpg_robot.learn.trials import Trials
+from ddpg_robot.learn.trials import Trials, acting_state
 
 
 class Losses(NamedTuple):
@@ -81,9 +81,10 @@ class Ddpg:
         self._teacher_weight = config.teacher_weight
         self.mu = GreedyPolicy(self.actor, self.normalizer)
         """The newest actor's action ``mu(s)`` for one raw observation: what exploration adds noise to."""
-        self.trials = Trials(self.averaged_actor.module, config.trial_every, config.trial_episodes)
-        actors = (self.averaged_actor.module, self.trials.tried, self.trials.kept)
-        self._average, self._tried, self._kept = (GreedyPolicy(actor, self.normalizer) for actor in actors)
+        self._average = GreedyPolicy(self.averaged_actor.module, self.normalizer)
+        self.trials = Trials(self.averaged_actor.module, self.normalizer, config.trial_every, config.trial_episodes)
+        candidates = (self.trials.tried, self.trials.kept)
+        self._tried, self._kept = (GreedyPolicy(one.actor, one.normalizer) for one in candidates)
         self.generator = torch.Generator().manual_seed(seed)
         self._smoothing = torch.zeros(config.batch_size, action_size)
         self._ascent = torch.full((config.batch_size, 1), -1.0 / config.batch_size)  # of -mean Q with respect to Q
@@ -219,12 +220,9 @@ class Ddpg:
 
     def policy_state(self) -> dict[str, Tensor]:
         """What acting needs: the actor that `act` uses, as `actor`, and the normaliser's statistics."""
-        actor = self.trials.kept if self.trials.found else self.averaged_actor.module
-        parts = (
-            ("actor", actor.state_dict()),
-            ("normalizer_statistics", self.normalizer.statistics()),
-        )
-        return {f"{part}.{name}": tensor for part, tensors in parts for name, tensor in tensors.items()}
+        if self.trials.found:
+            return self.trials.kept.state_dict()
+        return acting_state(self.averaged_actor.module, self.normalizer)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restores what `state` gave, bit for bit."""

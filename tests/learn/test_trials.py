@@ -12,6 +12,7 @@ from torch import nn
 from ddpg_robot.learn.checkpoint import CheckpointStore, load_actor, read_tensors
 from ddpg_robot.learn.config import TrainConfig, resolve_agent
 from ddpg_robot.learn.ddpg import Ddpg
+from ddpg_robot.learn.normalizer import Normalizer
 from ddpg_robot.learn.rundir import RunDirectory
 from ddpg_robot.learn.trainer import train
 from ddpg_robot.learn.trials import Trials
@@ -21,8 +22,13 @@ class Contest:
     """Trials of an actor of one number, which changes from round to round."""
 
     def __init__(self, every: int, episodes: int) -> None:
+        self.every, self.episodes = every, episodes
         self.actor = nn.Linear(1, 1, bias=False)
-        self.trials = Trials(self.actor, every, episodes)
+        self.normalizer = Normalizer(1)
+        self.trials = self.new_trials()
+
+    def new_trials(self) -> Trials:
+        return Trials(self.actor, self.normalizer, self.every, self.episodes)
 
     def round(self, number: float, *returns: float) -> float | None:
         """A round with the actor at this number; what drove in it where it was a trial."""
@@ -32,11 +38,11 @@ class Contest:
             return None
         for value in returns:
             self.trials.observe_episode(value)
-        return self.trials.tried.weight.item()
+        return self.trials.tried.actor.weight.item()
 
     @property
     def kept(self) -> float:
-        return self.trials.kept.weight.item()
+        return self.trials.kept.actor.weight.item()
 
 
 def test_the_copy_whose_mean_return_is_the_highest_is_kept():
@@ -66,6 +72,20 @@ def test_a_copy_that_falls_behind_in_a_later_episode_is_not_kept():
     assert contest.kept == 1.0
 
 
+def test_who_is_tried_and_kept_sees_what_it_saw_when_it_was_copied():
+    contest = Contest(every=1, episodes=2)
+    contest.normalizer.observe(np.array([4.0]))
+    contest.round(1.0, 50.0)
+    contest.normalizer.observe(np.array([8.0]))
+    contest.round(2.0, 50.0)
+    contest.round(3.0, 0.0)
+    assert contest.trials.kept.state_dict()["normalizer_statistics.mean"].item() == 4.0
+    assert contest.trials.tried.normalizer.normalize(np.array([6.0])).item() == 0.0
+    contest.round(4.0, 0.0)
+    assert contest.kept == 1.0
+    assert contest.trials.tried.normalizer.normalize(np.array([4.0])).item() == 0.0, "the one that is kept drives again"
+
+
 def test_one_in_so_many_rounds_is_a_trial_and_all_its_episodes_count():
     contest = Contest(every=3, episodes=2)
     assert [contest.round(float(n), 1.0 * n, 2.0 * n) for n in range(1, 8)] == [None, None, 3.0, None, None, 6.0, None]
@@ -86,7 +106,7 @@ def test_a_restored_contest_goes_on_as_if_never_stopped():
         number_and_return = float(number), float(rng.normal(number))
         assert one.round(*number_and_return) == other.round(*number_and_return)
         assert one.kept == other.kept
-        other.trials = Trials(other.actor, 1, 2)
+        other.trials = other.new_trials()
     assert one.kept > 0
 
 
@@ -107,7 +127,7 @@ def test_an_actor_on_trial_drives_without_noise_and_the_kept_one_acts():
     agent.begin_round()
     np.testing.assert_array_equal(agent.act(observation), first)
     np.testing.assert_array_equal(agent.explore(observation, noise), second)
-    torch.testing.assert_close(agent.policy_state()["actor.mlp.4.bias"], agent.trials.kept.mlp[4].bias)
+    torch.testing.assert_close(agent.policy_state()["actor.mlp.4.bias"], agent.trials.kept.actor.mlp[4].bias)
     agent.observe_episode([4.0])
     agent.begin_round()
     np.testing.assert_array_equal(agent.act(observation), second)
@@ -123,4 +143,4 @@ def test_a_run_keeps_the_actor_of_its_trials(tmp_path: Path, envs: int):
     assert len(state["trials.kept_returns"]) >= 2, "nobody was kept"
     kept = load_actor(run.path, "last").actor.state_dict()
     for name, value in kept.items():
-        torch.testing.assert_close(value, state[f"trials.kept.{name}"], rtol=0, atol=0)
+        torch.testing.assert_close(value, state[f"trials.kept.actor.{name}"], rtol=0, atol=0)
