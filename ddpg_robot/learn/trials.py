@@ -36,7 +36,9 @@ class Candidate:
         """Takes over what the `state_dict` of another one gave."""
         for key, value in self.actor.state_dict().items():
             value.copy_(state[f"actor.{key}"])  # in place: who acts by it reads its memory
-        self.normalizer.load_statistics({key: state[f"normalizer_statistics.{key}"] for key in self.normalizer.statistics()})
+        self.normalizer.load_statistics(
+            {key: state[f"normalizer_statistics.{key}"] for key in self.normalizer.statistics()}
+        )
 
 
 class Trials:
