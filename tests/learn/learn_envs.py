@@ -93,11 +93,11 @@ class Harder(Drift):
 
 
 class Taught(Drift):
-    """The same without rewards, but with a teacher who always pushes to the right."""
+    """The same, but a push to the left is rewarded and the teacher always pushes to the right."""
 
     def step(self, action):
         observation, _, terminated, truncated, info = super().step(action)
-        return observation, 0.0, terminated, truncated, info
+        return observation, -float(action[0]), terminated, truncated, info
 
     def teacher_action(self):
         return np.array([0.6])
