@@ -51,13 +51,16 @@ class Backprop:
     def refresh(self) -> None:
         """Takes over the parameters as they are now: nothing to do where they are read in place."""
 
-    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
-        """Output for the input x, shape (batch, inputs), or x and what stands beside it; remembers what `backward` needs."""
+    def forward(self, x: Tensor, beside: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Output for the input x, shape (batch, inputs), or x and what stands beside it; remembers what `backward` needs.
+
+        `out` takes the place of the buffer that the next pass overwrites. Rows may lie apart, their numbers may not.
+        """
         if beside is not None:
             x = torch.cat((x, beside), dim=1)
         for layer in self._passes:
             x = layer.forward(x)
-        return x
+        return x if out is None else out.copy_(x)
 
     def backward(self, gradient: Tensor, parameters: bool = True, inputs: bool = True, first: int = 0) -> Tensor | None:
         """Gradient of the loss with respect to the last `forward`'s input from column `first` on, (batch, inputs - first).

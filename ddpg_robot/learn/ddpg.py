@@ -328,8 +328,8 @@ def squared_error(q: Tensor, y: Tensor, expectile: float) -> tuple[float, Tensor
     error = q.numpy() - y.numpy()
     with np.errstate(over="ignore", invalid="ignore"):  # the caller looks whether the loss is finite
         weighted = np.where(error > 0.0, np.float32(2.0 * (1.0 - expectile)), np.float32(2.0 * expectile)) * error
-        return float((weighted * error).mean()), torch.from_numpy(weighted * np.float32(2.0 / len(error)))
+        return float(np.vdot(weighted, error)) / len(error), torch.from_numpy(weighted * np.float32(2.0 / len(error)))
 
 
 def _mean(q: Tensor) -> float:
-    return float(q.numpy().mean())
+    return float(q.numpy().sum()) / len(q)

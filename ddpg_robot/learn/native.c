@@ -389,18 +389,22 @@ static void activate(const Pass *p, int64_t row, float *restrict y) {
   }
 }
 
-// From x, (batch, first), and x2, (batch, second), beside each other, to y, (batch, outputs).
-void stack_forward(Stack *s, const float *x, int64_t first, const float *x2, int64_t second, float *y) {
-  const int64_t outputs = s->pass[s->count - 1].layer.outputs;
+typedef struct {
+  float *at;
+  int64_t columns, apart; // apart: from one row to the next
+} Matrix;
+
+// From x and x2, beside each other, to y, all of `batch` rows.
+void stack_forward(Stack *s, const Matrix *x, const Matrix *x2, const Matrix *y) {
 #pragma omp parallel for num_threads(s->threads) if (s->threads > 1)
   for (int64_t begin = 0; begin < s->batch; begin += STRIP) {
     float *strip = s->strips + omp_get_thread_num() * 2 * STRIP * s->widest;
     const int64_t row = s->trained ? begin : omp_get_thread_num() * STRIP;
     memset(strip, 0, 4 * s->pass[0].in);
     for EACH (r, STRIP) {
-      memcpy(strip, x + (begin + r) * first, 4 * first);
-      memcpy(strip + first, x2 + (begin + r) * second, 4 * second);
-      store_row(&s->pass[0], row + r, strip, first + second);
+      memcpy(strip, x->at + (begin + r) * x->apart, 4 * x->columns);
+      memcpy(strip + x->columns, x2->at + (begin + r) * x2->apart, 4 * x2->columns);
+      store_row(&s->pass[0], row + r, strip, x->columns + x2->columns);
     }
     for EACH (i, s->count) {
       const Pass *p = &s->pass[i];
@@ -416,7 +420,7 @@ void stack_forward(Stack *s, const float *x, int64_t first, const float *x2, int
         if (i + 1 < s->count)
           store_row(p + 1, row + r, one, p->layer.outputs);
         else
-          memcpy(y + (begin + r) * outputs, one, 4 * outputs);
+          memcpy(y->at + (begin + r) * y->apart, one, 4 * y->columns);
       }
     }
   }

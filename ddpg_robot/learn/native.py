@@ -55,6 +55,12 @@ class _Layer(ctypes.Structure):
     ]
 
 
+class _Matrix(ctypes.Structure):
+    """`Matrix` of native.c."""
+
+    _fields_ = (("at", ctypes.c_void_p), ("columns", ctypes.c_int64), ("apart", ctypes.c_int64))
+
+
 class Native:
     """The compiled library."""
 
@@ -66,7 +72,7 @@ class Native:
             "stack_new": (pointer, (pointer, number, number, number, number)),
             "stack_free": (None, (pointer,)),
             "stack_refresh": (None, (pointer,)),
-            "stack_forward": (None, (pointer, pointer, number, pointer, number, pointer)),
+            "stack_forward": (None, (pointer, *[ctypes.POINTER(_Matrix)] * 3)),
             "stack_backward": (None, (pointer, pointer, pointer, number, number)),
             "stack_row": (None, (pointer, pointer, pointer)),
             "normalize": (None, (number, number, pointer, number, pointer, pointer, real, pointer)),
@@ -130,6 +136,7 @@ class NativeBackprop:
         weakref.finalize(self, library.stack_free, self._stack)
         self._inputs = parts[0][0].in_features
         self._output = torch.empty(batch_size, parts[-1][0].out_features)
+        self._output_matrix, self._nothing = _matrix(self._output), _matrix(self._output[:, :0])
         self._row = np.empty(parts[-1][0].out_features, np.float32)
         self._input_gradients: dict[int, Tensor] = {}
         self.refresh()
@@ -138,12 +145,12 @@ class NativeBackprop:
         """Takes over the parameters as they are now."""
         self._library.stack_refresh(self._stack)
 
-    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, beside: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """As of `Backprop`."""
-        x, beside = x.contiguous(), (x[:, :0] if beside is None else beside).contiguous()
-        inputs = (x.data_ptr(), x.shape[1], beside.data_ptr(), beside.shape[1])
-        self._library.stack_forward(self._stack, *inputs, self._output.data_ptr())
-        return self._output
+        x2 = self._nothing if beside is None else _matrix(beside)
+        y = self._output_matrix if out is None else _matrix(out)
+        self._library.stack_forward(self._stack, _matrix(x), x2, y)
+        return self._output if out is None else out
 
     def backward(self, gradient: Tensor, parameters: bool = True, inputs: bool = True, first: int = 0) -> Tensor | None:
         """As of `Backprop`."""
@@ -164,6 +171,14 @@ class NativeBackprop:
         """
         self._library.stack_row(self._stack, x.ctypes.data, self._row.ctypes.data)
         return self._row
+
+
+def _matrix(x: Tensor) -> _Matrix:
+    if x.shape[1] > 1 and x.stride(1) != 1:
+        raise ValueError(
+            mismatch("matrix", f"numbers of a row {x.stride(1)} apart", "rows whose numbers are neighbours")
+        )
+    return _Matrix(x.data_ptr(), x.shape[1], x.stride(0))
 
 
 def in_bfloat16(precision: str) -> bool:

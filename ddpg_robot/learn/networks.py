@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import NamedTuple
 
@@ -97,6 +98,8 @@ class Critics(nn.ModuleList):
 class EmbeddingPass:
     """The passes of both embeddings, on a fixed number of rows; without units they leave things as they are.
 
+    What `features` and `pair` return is overwritten by their call after next.
+
     Args:
         state: the state's, `Actor.embedding`.
         pair: that of a state with an action.
@@ -108,6 +111,9 @@ class EmbeddingPass:
         self._units = pair.units
         self._state = backprop(state, batch_size, bfloat16)
         self._pair = backprop(pair.mlp, batch_size, bfloat16)
+        if self._units:
+            columns = state[0].in_features + self._units, pair.mlp[0].in_features
+            self._features, self._pairs = (itertools.cycle(torch.empty(2, batch_size, n)) for n in columns)
 
     def refresh(self) -> None:
         """Takes over the parameters as they are now; called after each change of them."""
@@ -116,23 +122,31 @@ class EmbeddingPass:
 
     def features(self, observation: Tensor) -> Tensor:
         """As `Actor.features`."""
-        return torch.cat((observation, self._state.forward(observation)), dim=1) if self._units else observation
+        if not self._units:
+            return observation
+        features = next(self._features)
+        features[:, : -self._units] = observation
+        self._state.forward(observation, out=features[:, -self._units :])
+        return features
 
     def pair(self, features: Tensor, action: Tensor) -> Tensor:
         """As `PairEmbedding.forward`."""
         if not self._units:
             return action
-        return torch.cat((self._pair.forward(features[:, -self._units :], action), action), dim=1)
+        pair = next(self._pairs)
+        pair[:, self._units :] = action
+        self._pair.forward(features[:, -self._units :], action, out=pair[:, : self._units])
+        return pair
 
-    def backward(self, pair: Tensor, next_features: Tensor) -> float:
-        """Writes the parameters' gradients of ``L = mean (g(f(s), a) - f(s'))^2``, f(s') held fixed, and returns L.
+    def backward(self, pair: Tensor, next_features: Tensor) -> None:
+        """Writes the parameters' gradients of ``L = mean (g(f(s), a) - f(s'))^2``, f(s') held fixed.
 
         `pair` is what was computed last, from the features that were computed last.
         """
         error = pair[:, : self._units] - next_features[:, -self._units :]
-        gradient = self._pair.backward(error * (2.0 / error.numel()))
+        gradient = self._pair.backward(error.mul_(2.0 / error.numel()))
+        assert gradient is not None
         self._state.backward(gradient[:, : self._units], inputs=False)
-        return float(error.square().mean())
 
     def action_gradient(self, pair_gradient: Tensor) -> Tensor:
         """The gradient with respect to the actions of what was computed last, for that with respect to `pair`."""
