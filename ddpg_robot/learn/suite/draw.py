@@ -60,7 +60,9 @@ def _panel(axes: Any, name: str, results: list[dict[str, Any]]) -> dict[str, Any
         if not runs:
             continue
         steps, values = curves(runs, score)
-        label = f"{result['name'].removeprefix('learn_')}: mean and range of {len(result['seeds'])} seeds"
+        seeds = result["seeds"]
+        drawn = f"mean and range of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+        label = f"{result['name'].removeprefix('learn_')}: {drawn}"
         axes.fill_between(steps, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.2, lw=0)
         (handles[label],) = axes.plot(steps, np.nanmean(values, axis=0), color=colour, lw=1.5)
     for (title, figures), colour in zip(published(results[0]).items(), LINES):
