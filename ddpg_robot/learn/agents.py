@@ -43,8 +43,8 @@ class Agent(Protocol):
     online: bool
     """True: it learns from each transition as it comes. False: from minibatches of the replay."""
     config: Any
-    """Its settings. The trainer reads gamma, n_step, batch_size, replay_capacity, updates_per_step,
-    warmup_steps, warmup_repeat_probability, noise, noise_theta, noise_sigma and noise_sigma_final."""
+    """Its settings. The trainer reads gamma, n_step, batch_size, replay_capacity, replay_recency,
+    updates_per_step, warmup_steps, warmup_repeat_probability, noise, noise_theta, noise_sigma and noise_sigma_final."""
     normalizer: Normalizer
 
     def act(self, observation: np.ndarray) -> np.ndarray:

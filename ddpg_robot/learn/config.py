@@ -68,6 +68,10 @@ class DdpgConfig:
     """Transitions per update."""
     replay_capacity: int = 1_000_000
     """Transitions kept; the oldest are overwritten."""
+    replay_recency: float = 4.0
+    """The age of a transition that is drawn is a uniform number to a power, times the replay's length: above 1, what the
+    policy does now comes more often than what it did once. The power rises geometrically over training from 1, where all are
+    alike, to this."""
     updates_per_step: float = 1.0
     """Critic updates per environment step, after the warm-up; 0.25: one at every fourth step."""
     actor_delay: int = 2
@@ -131,6 +135,7 @@ class DdpgConfig:
             "actor_averaging",
             "batch_size",
             "replay_capacity",
+            "replay_recency",
             "n_step",
             "updates_per_step",
             "actor_delay",
@@ -206,6 +211,7 @@ PRESETS: dict[str, DdpgConfig] = {
         trial_episodes=5,
         batch_size=64,
         replay_capacity=1_000_000,
+        replay_recency=1.0,
         updates_per_step=1,
         actor_delay=1,
         target_noise=0.0,

@@ -69,9 +69,14 @@ class Replay:
             row[next_observations.stop :] = teacher_action
         self.total += 1
 
-    def sample(self, rng: np.random.Generator) -> Batch:
-        """A uniformly drawn minibatch, with replacement."""
-        index = rng.integers(0, len(self), len(self._batch_rows))
+    def sample(self, rng: np.random.Generator, recency: float = 1.0) -> Batch:
+        """A minibatch drawn with replacement: uniformly, or by an age that is ``u^recency`` times the length, u uniform."""
+        count = len(self._batch_rows)
+        if recency == 1.0:
+            index = rng.integers(0, len(self), count)
+        else:
+            age = np.minimum((len(self) * rng.random(count) ** recency).astype(np.int64), len(self) - 1)
+            index = (self.total - 1 - age) % self.capacity
         np.take(self.rows, index, axis=0, out=self._batch_rows, mode="clip")
         return self._batch
 

@@ -185,9 +185,10 @@ class Training:
         if self.step <= config.warmup_steps or len(self.replay) < config.batch_size:
             return
         self.agent.set_progress(self.step / self.config.steps)
+        recency = annealed(1.0, config.replay_recency, self.step / self.config.steps)
         rate = config.updates_per_step
         for _ in range(int(self.step * rate) - int((self.step - 1) * rate)):
-            batch = self.replay.newest() if self.agent.online else self.replay.sample(self.rngs["replay"])
+            batch = self.replay.newest() if self.agent.online else self.replay.sample(self.rngs["replay"], recency)
             losses = self.agent.update(batch)
             if not math.isfinite(losses.critic) or not math.isfinite(losses.actor or 0.0):
                 save_batch(self.run_directory.bad_batch_file, batch)

@@ -72,6 +72,7 @@ class Reach(RobotTask):
         "noise_sigma_final": 0.02,
         "tau": 0.01,
         "batch_size": 128,
+        "replay_recency": 1.0,
     }
     """What an agent should take over: the end is 1.3 s ahead and about millimetres, which small steps, little noise and slow
     targets show; smaller batches cost less; torque that alternates ruins gears."""

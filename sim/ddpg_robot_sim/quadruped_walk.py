@@ -61,6 +61,7 @@ SHARED = {
     "tau": 0.01,
     "teacher_weight": 5.0,
     "batch_size": 128,
+    "replay_recency": 1.0,
 }
 AGENT = {
     "effort": {

@@ -29,6 +29,7 @@ def test_paper_preset_has_none_of_the_later_inventions():
     config = resolve_agent("paper")
     assert (config.n_step, config.actor_delay, config.updates_per_step, config.warmup_steps) == (1, 1, 1, 0)
     assert config.critics == 1
+    assert config.replay_recency == 1.0
     assert (config.target_noise, config.saturation_penalty, config.smoothness, config.value_scale) == (0, 0, 0, 0)
     assert config.lr_final_fraction == 1.0
     assert not config.critic_layer_norm

@@ -79,6 +79,28 @@ def test_samples_are_uniform_over_what_is_there():
     np.testing.assert_allclose(counts / len(draws), 0.25, atol=0.01)
 
 
+@pytest.mark.parametrize(("capacity", "count", "oldest"), [(1000, 600, 0), (1000, 2300, 1300)])
+def test_samples_by_recency_have_ages_that_are_a_power_of_a_uniform_number(capacity, count, oldest):
+    replay = filled(capacity, count)
+    rng = np.random.default_rng(0)
+    draws = [replay.sample(rng, recency=3.0).observation.numpy().ravel().copy() for _ in range(2000)]
+    ages = (count - 1 - np.concatenate(draws)) / (count - oldest)
+    assert ages.min() == 0.0 and 0.98 < ages.max() < 1.0
+    for part in (0.01, 0.1, 0.5):  # P(u^3 <= part) = part^(1/3)
+        np.testing.assert_allclose(np.mean(ages < part), part ** (1 / 3), atol=0.01)
+
+
+def test_recency_never_reaches_beyond_the_oldest_transition():
+    class Highest:
+        """A generator that draws the largest number below 1, whose product with the length rounds up to the length."""
+
+        def random(self, count):
+            return np.full(count, np.nextafter(1.0, 0.0))
+
+    replay = filled(10, 3)
+    assert set(replay.sample(Highest(), recency=1e-3).observation.numpy().ravel()) == {0.0}
+
+
 def test_replay_restored_in_pieces_is_the_same():
     replay = filled(10, 23)
     other = Replay(10, 1, 1, 1)

@@ -76,6 +76,7 @@ def test_an_actor_does_as_the_teacher_of_its_task_where_it_is_told_to(tmp_path, 
         "actor_lr": 5e-3,
         "critic_lr": 5e-3,
         "batch_size": 64,
+        "replay_recency": 1.0,  # 350 updates: the teacher's part of them should not depend on it
         "warmup_steps": 50,
     }
     overrides |= {"actor_hidden": (32,), "critic_hidden": (64,)}
@@ -122,6 +123,19 @@ def test_environments_take_turns_and_updates_keep_their_rate(tmp_path, envs, rat
     assert (step[: envs + 1] == 0).tolist() == [True] * envs + [False]
     starts = rows[step == 0, 0].tolist()
     assert envs < len(starts) == len(set(starts)) == state["episode"]  # every episode has a seed of its own
+
+
+@pytest.mark.parametrize("final", [1.0, 9.0])
+def test_new_transitions_are_drawn_more_and_more_often_over_a_training(tmp_path, monkeypatch, final):
+    sample, asked = Replay.sample, []
+
+    def noted(self, rng, recency=None):
+        asked.append(recency)
+        return sample(self, rng, recency)
+
+    monkeypatch.setattr(Replay, "sample", noted)
+    train(config(tmp_path / "run", steps=100, overrides={**TINY, "warmup_steps": 49, "replay_recency": final}))
+    assert asked == pytest.approx([final ** (step / 100) for step in range(50, 101)], rel=1e-12)
 
 
 def test_tensorboard_reads_the_curves(tmp_path):

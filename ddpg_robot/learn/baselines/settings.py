@@ -77,6 +77,7 @@ class OnlineConfig(BaselineConfig):
 
     batch_size: ClassVar[int] = 1
     replay_capacity: ClassVar[int] = 1
+    replay_recency: ClassVar[float] = 1.0
     updates_per_step: ClassVar[float] = 1.0
 
 
@@ -88,6 +89,7 @@ class ReplayConfig(BaselineConfig):
     """Transitions per update."""
     replay_capacity: int = DdpgConfig.replay_capacity
     """Transitions kept; the oldest are overwritten."""
+    replay_recency: ClassVar[float] = 1.0
     updates_per_step: float = DdpgConfig.updates_per_step
     """Updates per environment step, after the warm-up."""
 
