@@ -236,9 +236,7 @@ PRESETS: dict[str, DdpgConfig] = {
         noise_theta=0.15,
     ),
     "ddpg": DdpgConfig(),
-    "max": DdpgConfig(
-        critics=2, newest_in_targets=False, critic_expectile=0.5, embedding=96, trial_every=4, batch_size=128
-    ),
+    "max": DdpgConfig(embedding=96, trial_every=4, batch_size=128),
 }
 
 

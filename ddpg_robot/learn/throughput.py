@@ -22,12 +22,15 @@ HIDDEN, BATCH = [256, 256], 256
 WARM_UP = 1500
 """Environment steps before the clock runs; learning begins at half of them."""
 
-AS_PEERS = {"actor_delay": 1, "newest_in_targets": False, "critic_expectile": 0.5}
+AS_DDPG = {"actor_delay": 1, "newest_in_targets": False, "critic_expectile": 0.5}
 """What makes an update of preset ddpg that of the peers' DDPG: actor and critic once each, the target critic alone."""
+AS_TD3 = {"critics": 2, "newest_in_targets": False, "critic_expectile": 0.5}
+"""What makes an update of preset max that of TD3, but for its embeddings: two target critics."""
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddpg as peers": ("ddpg", AS_PEERS),
-    "ddpg as peers, float32": ("ddpg", {**AS_PEERS, "precision": "float32"}),
+    "ddpg as peers": ("ddpg", AS_DDPG),
+    "ddpg as peers, float32": ("ddpg", {**AS_DDPG, "precision": "float32"}),
     "ddpg": ("ddpg", {}),
+    "max as peers": ("max", AS_TD3),
     "max": ("max", {}),
     "paper": ("paper", {}),
 }
@@ -40,7 +43,7 @@ RATIOS = {
     "ratio_sb3": ("ddpg as peers", "sb3_ddpg"),
     "ratio_sb3_float32": ("ddpg as peers, float32", "sb3_ddpg"),
     "ratio_sbx": ("ddpg as peers", "sbx_ddpg"),
-    "ratio_sb3_td3": ("max", "sb3_td3"),
+    "ratio_sb3_td3": ("max as peers", "sb3_td3"),
 }
 """Name -> who of ours, and the peer that it is compared with."""
 

@@ -27,7 +27,8 @@ VARIANTS = {
     "plain": resolve_agent("ddpg", PLAIN),
     "penalty": resolve_agent("ddpg", {**SMALL, "saturation_penalty": 0.5, "actor_final_init": 2.0}),
     "smooth": resolve_agent("ddpg", {**SMALL, "smoothness": 0.3}),
-    "plain twins": resolve_agent("ddpg", {**SMALL, "critics": 2, "newest_in_targets": False, "critic_expectile": 0.5}),
+    "plain twins": resolve_agent("ddpg", {**PLAIN, "critics": 2}),
+    "embedded twins": resolve_agent("ddpg", {**PLAIN, "critics": 2, "embedding": 16}),
     "taught": resolve_agent("ddpg", {**SMALL, "teacher_weight": 0.7}),
     "late action, no layer norm": resolve_agent(
         "ddpg", {**SMALL, "critic_action_layer": 1, "critic_layer_norm": False}
